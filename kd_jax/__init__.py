@@ -1,3 +1,45 @@
 """kd_jax: make deep networks small, by knowledge distillation and pruning, alone and together."""
 
+from kd_jax.augment import Augment
+from kd_jax.config import Distill, Experiment, Prune, Train
+from kd_jax.data import load as load_data
+from kd_jax.datasets import Data
+from kd_jax.distill import KD, TERMS, Mixture
+from kd_jax.errors import UsageError
+from kd_jax.forward import Model, Outputs, from_apply, from_linen, from_nnx
+from kd_jax.models import MODELS
+from kd_jax.optim import Optim
+from kd_jax.prune import Cubic, Iterative, OneShot, PruningLoss
+from kd_jax.stages import evaluate
+from kd_jax.stages import run as fit
+from kd_jax.state import Snapshot
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "KD",
+    "MODELS",
+    "TERMS",
+    "Augment",
+    "Cubic",
+    "Data",
+    "Distill",
+    "Experiment",
+    "Iterative",
+    "Mixture",
+    "Model",
+    "OneShot",
+    "Optim",
+    "Outputs",
+    "Prune",
+    "PruningLoss",
+    "Snapshot",
+    "Train",
+    "UsageError",
+    "evaluate",
+    "fit",
+    "from_apply",
+    "from_linen",
+    "from_nnx",
+    "load_data",
+]

@@ -1,6 +1,7 @@
 """The error for a user's mistake: shown as one line, with exit status 2 and no traceback."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -24,3 +25,18 @@ def require(condition: bool, message: str) -> None:
     """Raises UsageError(message) unless the condition holds."""
     if not condition:
         raise UsageError(message)
+
+
+def require_between(
+    field: str, value: object, low: float, high: float = math.inf, open_low: bool = False
+) -> None:
+    """Raises UsageError unless low <= value <= high (low < value where `open_low`).
+
+    Only Python numbers are checked: what is traced or stacked for vmap has no single value.
+    """
+    if not isinstance(value, int | float):
+        return
+    inside = (low < value if open_low else low <= value) and value <= high
+    above = f"greater than {low:g}" if open_low else f"at least {low:g}"
+    below = "" if high == math.inf else f" and at most {high:g}"
+    require(inside, f"{field} is {value:g}: it must be {above}{below}.")

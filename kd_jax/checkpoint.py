@@ -1,0 +1,132 @@
+"""What a stage leaves on disk: checkpoints on the way, its network at the end, its history."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kd_jax import tree
+from kd_jax.state import Snapshot
+
+
+class Store:
+    """The folder of one stage for one group of seeds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self._manager: ocp.CheckpointManager | None = None
+
+    # On the way -----------------------------------------------------------------------------
+
+    @property
+    def manager(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+            self._manager = ocp.CheckpointManager(self.folder / "steps", options=options)
+        return self._manager
+
+    def save(self, step: int, carry: Any) -> None:
+        """Begins to write a tree of arrays; returns once it is safe to donate them."""
+        self.manager.save(step, args=ocp.args.StandardSave(_numbered(carry)))
+
+    def restore(self, carry: Any) -> tuple[int, Any] | None:
+        """(step, tree) of the latest checkpoint, in the structure, shapes and shardings of
+        `carry`; None where there is none."""
+        step = self.manager.latest_step() if (self.folder / "steps").exists() else None
+        if step is None:
+            return None
+        leaves = self.manager.restore(step, args=ocp.args.StandardRestore(_numbered(carry)))
+        return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))
+
+    # At the end -----------------------------------------------------------------------------
+
+    def finish(self, snapshot: Snapshot, facts: dict[str, Any]) -> None:
+        """Writes the stage's network and what is known of it; then drops its checkpoints."""
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+        arrays = {
+            "params": snapshot.params,
+            "collections": snapshot.collections,
+            "masks": tree.named_leaves(snapshot.masks),
+        }
+        # Orbax can't hold an empty tree, and reads dictionaries back as they were.
+        arrays = {name: part for name, part in arrays.items() if jax.tree.leaves(part)}
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(self.folder / "final", arrays, force=True)
+        write_json(self.folder / "done.json", facts)
+        self.close()
+        shutil.rmtree(self.folder / "steps", ignore_errors=True)
+
+    def facts(self) -> dict[str, Any] | None:
+        """What `finish` was told; None while the stage is not done."""
+        path = self.folder / "done.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def load(self) -> Snapshot:
+        """The network of a finished stage."""
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore(self.folder / "final")
+        masks = arrays.get("masks", {})
+        params = arrays["params"]
+        named = tree.map_named(lambda name, _: masks.get(name), params)
+        return Snapshot(params, arrays.get("collections", {}), named)
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    # History --------------------------------------------------------------------------------
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends a record, which has a "step"."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "history.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """All records so far; a line cut short by a kill is left out."""
+        path = self.folder / "history.jsonl"
+        records = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Forgets the records after a step: they will be written again."""
+        kept = [record for record in self.history() if record["step"] <= step]
+        if (self.folder / "history.jsonl").exists():
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            write_text(self.folder / "history.jsonl", text)
+
+
+def _numbered(carry: Any) -> dict[str, Any]:
+    """The leaves by number: any tree, whatever its classes, is then one flat dictionary."""
+    return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(carry))}
+
+
+def _values(numbered: dict[str, Any]) -> list[Any]:
+    return [numbered[name] for name in sorted(numbered)]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or nothing of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON; numpy's numbers and arrays become Python's."""
+    plain = lambda x: x.tolist() if isinstance(x, (np.ndarray, np.generic, jax.Array)) else str(x)  # noqa: E731
+    write_text(path, json.dumps(data, indent=1, default=plain) + "\n")

@@ -1,0 +1,120 @@
+"""What a function computes, counted: multiply-accumulates, read from its jaxpr."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import Jaxpr
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One place in the program that multiplies and adds."""
+
+    name: str
+    """Where it is: the stack of names around it, module path included for Linen modules."""
+    primitive: str
+    """dot_general or conv_general_dilated."""
+    shape: tuple[int, ...]
+    """Its output's shape."""
+    macs: int
+    """Multiply-accumulates of all its turns."""
+    times: int = 1
+    """How often it runs in one call of the function."""
+    note: str = ""
+    """Why the count may be wrong, if so."""
+
+
+def macs(function: Callable, *example_shapes: Any) -> int:
+    """Multiply-accumulates (MACs) of function(*example_shapes).
+
+    The convention: one MAC is one multiplication and addition of a dot_general or a
+    conv_general_dilated, and FLOPs = 2 MACs. Biases, normalisation, activations, softmax,
+    pooling and elementwise arithmetic are not counted. Multiplications by a convolution's zero
+    padding are, as in every published count; those by the zeros that a transposed convolution
+    (or the gradient of a strided one) puts between its inputs are not.
+
+    A scan counts its body once for each step, a cond its costliest branch; a shard_map counts
+    the work of all its devices. How often a while loop turns is not in the program: its body
+    counts once, and a warning says so.
+
+    Args:
+      function: any function JAX can trace. Sizes are those of the shapes given, batch included.
+      example_shapes: its arguments, as trees of arrays or of jax.ShapeDtypeStruct.
+    """
+    rows = mac_table(function, *example_shapes)
+    for note in {row.note for row in rows if row.note}:
+        warnings.warn(note, stacklevel=2)
+    return sum(row.macs for row in rows)
+
+
+def mac_table(function: Callable, *example_shapes: Any) -> list[Row]:
+    """A row for each dot product and convolution of function(*example_shapes), in program order.
+
+    Counted as in `macs`, whose result is their sum. Only the costliest branch of a cond has rows.
+    """
+    return list(_rows(jax.make_jaxpr(function)(*example_shapes).jaxpr, 1, "", ""))
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return tuple(variable.aval.shape)
+
+
+def _rows(jaxpr: Jaxpr, times: int, prefix: str, note: str) -> Iterator[Row]:
+    for eqn in jaxpr.eqns:
+        name = "/".join(part for part in (prefix, str(eqn.source_info.name_stack)) if part)
+        primitive = eqn.primitive.name
+        if primitive in _COUNT:
+            count = _COUNT[primitive](eqn)
+            shape = _shape(eqn.outvars[0])
+            yield Row(name, primitive, shape, times * count, times, note)
+        elif primitive == "cond":
+            branches = [list(_rows(b.jaxpr, times, name, note)) for b in eqn.params["branches"]]
+            yield from max(branches, key=lambda rows: sum(row.macs for row in rows))
+        elif primitive == "while":
+            again = f"{name or 'a while loop'}: unknown number of turns, counted once"
+            for key in ("cond_jaxpr", "body_jaxpr"):
+                yield from _rows(eqn.params[key].jaxpr, times, name, again)
+        else:
+            for inner in _inner_jaxprs(eqn.params):
+                yield from _rows(inner, times * _turns(eqn), name, note)
+
+
+def _turns(eqn: Any) -> int:
+    """How often an equation runs the program inside it."""
+    if eqn.primitive.name == "scan":
+        return eqn.params["length"]
+    if eqn.primitive.name == "shard_map":
+        mesh, manual = eqn.params["mesh"], eqn.params["manual_axes"]
+        return math.prod(mesh.shape[axis] for axis in manual)
+    return 1
+
+
+def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """The programs inside a jit, remat, custom_jvp, custom_vjp, scan, shard_map and the like."""
+    for value in params.values():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            inner = getattr(part, "jaxpr", part)  # a closed jaxpr's program is its jaxpr
+            if isinstance(inner, Jaxpr):
+                yield inner
+
+
+def _dot_macs(eqn: Any) -> int:
+    """Every element of the output sums over all contracted positions."""
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    lhs, out = _shape(eqn.invars[0]), _shape(eqn.outvars[0])
+    return math.prod(out) * math.prod(lhs[axis] for axis in contracted)
+
+
+def _conv_macs(eqn: Any) -> int:
+    """Every element of the output sums over the window and the input channels of its group."""
+    _, in_channels, *window = eqn.params["dimension_numbers"].rhs_spec
+    kernel, out = _shape(eqn.invars[1]), _shape(eqn.outvars[0])
+    terms = kernel[in_channels] * math.prod(kernel[axis] for axis in window)
+    return math.prod(out) * terms // math.prod(eqn.params["lhs_dilation"])
+
+
+_COUNT = {"dot_general": _dot_macs, "conv_general_dilated": _conv_macs}

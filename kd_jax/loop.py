@@ -1,0 +1,155 @@
+"""The only Python loop over steps: it cuts a stage into pieces, changes masks between them,
+reads the validation accuracy, saves, and tells how it goes."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax.batch import Batch
+from kd_jax.checkpoint import Store
+from kd_jax.compiled import Compiled
+from kd_jax.step import Program, Resident, Teacher
+
+PIECE_SECONDS = 1.0  # how long the device may work before we look at it again
+
+
+class Reporter(Protocol):
+    """Is told how a stage goes. All arguments are host numbers."""
+
+    def begin(self, stage: str, steps: int, done: int) -> None: ...
+    def advance(self, step: int, examples_per_second: float) -> None: ...
+    def epoch(self, record: dict[str, Any]) -> None: ...
+    def end(self, stage: str, seconds: float) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def begin(self, stage: str, steps: int, done: int) -> None: ...
+    def advance(self, step: int, examples_per_second: float) -> None: ...
+    def epoch(self, record: dict[str, Any]) -> None: ...
+    def end(self, stage: str, seconds: float) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A stage made ready to run.
+
+    Attributes:
+      program, compiled: what runs.
+      teacher: for programs that have one.
+      data: the resident training split; or a function from a step to the batches from there on.
+      events: {step: target}, the mask changes before these steps.
+      validate: state -> validation accuracy of each seed, or None where nothing is held out.
+      validate_every: epochs between two validations.
+      sparsity: state -> pruned fraction of the prunable weights of each seed.
+    """
+
+    program: Program
+    compiled: Compiled
+    teacher: Teacher | None
+    data: Resident | Callable[[int], Iterator[Batch]]
+    events: dict[int, Any]
+    validate: Callable[[Any], list[float]] | None
+    validate_every: int
+    sparsity: Callable[[Any], list[float]] | None
+
+
+def fit(
+    job: Job,
+    state: Any,
+    store: Store | None = None,
+    report: Reporter | None = None,
+    save_seconds: float = 30.0,
+) -> Any:
+    """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint."""
+    report = report or Silent()
+    batches = None if isinstance(job.data, Resident) else job.data(0)
+    example = job.data if isinstance(job.data, Resident) else next(batches)  # type: ignore[arg-type]
+    carry = (state, job.compiled.zeros(state, job.teacher, example))
+    found = store.restore(carry) if store is not None else None
+    step, carry = found if found is not None else (0, carry)
+    if store is not None:
+        store.rewind(step)
+    report.advance(step, 0.0)
+    runner = _Runner(job, step)
+    saved = time.monotonic()
+    while step < job.program.steps:
+        # A checkpoint is of the state before the event of its step: a resumed run comes by here.
+        if step in job.events:
+            carry = (job.compiled.change_masks(carry[0], job.events[step]), carry[1])
+        last = step
+        step, carry = runner.piece(step, carry)
+        report.advance(step, runner.speed)
+        if step % job.program.steps_per_epoch == 0 or step == job.program.steps:
+            record = _record(job, step, carry)
+            carry = (carry[0], jax.tree.map(jnp.zeros_like, carry[1]))
+            report.epoch(record)
+            if store is not None:
+                store.log(record)
+        if store is not None and time.monotonic() - saved > save_seconds and step > last:
+            store.save(step, carry)
+            saved = time.monotonic()
+    return carry[0]
+
+
+class _Runner:
+    """Runs pieces of about a second each, and measures how fast that is."""
+
+    def __init__(self, job: Job, step: int) -> None:
+        self.job = job
+        self.speed = 0.0
+        self._size = 4  # steps: few, until the speed is known
+        resident = isinstance(job.data, Resident)
+        self._batches = None if resident else job.data(step)  # type: ignore[operator]
+        self._warm = False
+
+    def piece(self, step: int, carry: Any) -> tuple[int, Any]:
+        """Steps up to the next epoch's end, mask change or about a second from now."""
+        program = self.job.program
+        epoch_end = (step // program.steps_per_epoch + 1) * program.steps_per_epoch
+        ends = [epoch_end, program.steps, step + self._size]
+        stop = min([*ends, *(event for event in self.job.events if event > step)])
+        began = time.monotonic()
+        carry = self._run(carry, stop - step)
+        jax.block_until_ready(carry[1])
+        self._measure(stop - step, time.monotonic() - began)
+        return stop, carry
+
+    def _run(self, carry: Any, steps: int) -> Any:
+        job = self.job
+        if self._batches is None:
+            return job.compiled.advance(*carry, job.teacher, job.data, steps)
+        for _ in range(steps):
+            carry = job.compiled.step(*carry, job.teacher, next(self._batches))
+        return carry
+
+    def _measure(self, steps: int, seconds: float) -> None:
+        if self._warm:  # the first piece compiles
+            self.speed = steps * self.job.program.batch / max(seconds, 1e-9)
+            per_step = seconds / steps
+            self._size = max(1, min(round(PIECE_SECONDS / max(per_step, 1e-9)), 4 * self._size))
+        self._warm = True
+
+
+def _record(job: Job, step: int, carry: Any) -> dict[str, Any]:
+    """What is kept of an epoch: lists have an entry a seed."""
+    state, sums = carry
+    program = job.program
+    epoch = -(-step // program.steps_per_epoch)
+    steps = step - (epoch - 1) * program.steps_per_epoch
+    means = {name: (np.asarray(x, np.float64) / steps).tolist() for name, x in sums.items()}
+    record = {"step": step, "epoch": epoch, "train": means}
+    if job.sparsity is not None:
+        record["sparsity"] = job.sparsity(state)
+    due = epoch % job.validate_every == 0 or step == program.steps
+    if job.validate is not None and due:
+        record["validation_accuracy"] = job.validate(state)
+    return record

@@ -1,0 +1,148 @@
+"""Vision transformers: DeiT's sizes, and a small one for 32x32 images."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kd_jax.errors import require
+from kd_jax.models.base import ModelConfig
+from kd_jax.models.layers import (
+    Features,
+    checked_classes,
+    dense,
+    images,
+    require_fraction,
+    require_positive,
+)
+
+Array = jax.Array
+
+# Truncated at two standard deviations, which scales the deviation back up; 0.02 as in the papers.
+small_normal = nn.initializers.truncated_normal(0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViT(ModelConfig):
+    """Pre-norm transformer encoder on patches, with a class token.
+
+    Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021, https://arxiv.org/abs/2010.11929;
+    sizes of Touvron et al., "Training data-efficient image transformers & distillation through
+    attention", 2021, https://arxiv.org/abs/2012.12877. The position table belongs to the image
+    size the parameters were made with.
+    """
+
+    patch: int = 4
+    """Height and width of a patch."""
+    width: int = 192
+    """Features of a token."""
+    depth: int = 12
+    """Blocks."""
+    heads: int = 3
+    """Attention heads; they share the width evenly."""
+    mlp_ratio: float = 4.0
+    """Hidden units of a block's MLP over the width."""
+    qkv_bias: bool = True
+    """A bias in the queries, keys and values."""
+    dropout: float = 0.0
+    """Fraction dropped after the position table, attention and both MLP layers in training."""
+
+    def __post_init__(self):
+        require_positive(patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
+        require_positive(mlp_ratio=self.mlp_ratio)
+        require_fraction(dropout=self.dropout)
+        require(
+            self.width % self.heads == 0,
+            f"heads={self.heads}: they must divide the width, {self.width}",
+        )
+
+    def build(self, classes: int, dtype: Any) -> nn.Module:
+        return ViTModule(self, checked_classes(classes), dtype)
+
+    def tiny(self) -> "ViT":
+        return dataclasses.replace(self, width=8, heads=2, depth=2, mlp_ratio=2.0)
+
+
+class Attention(nn.Module):
+    """softmax(Q Kᵀ / √d) V over [B, N, D], heads side by side; the softmax is in float32."""
+
+    heads: int
+    qkv_bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        batch, tokens, width = x.shape
+        query, key, value = (
+            dense(width, self.dtype, name, small_normal, bias=self.qkv_bias)(x).reshape(
+                batch, tokens, self.heads, -1
+            )
+            for name in ("query", "key", "value")
+        )
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
+        weights = nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, tokens, width)
+        return dense(width, self.dtype, "out", small_normal)(mixed)
+
+
+class EncoderBlock(nn.Module):
+    """[B, N, D] -> [B, N, D]: attention and an MLP, each added to its input."""
+
+    config: ViT
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        config = self.config
+        drop = nn.Dropout(config.dropout, deterministic=not train, name="drop")
+        y = layer_norm(self.dtype, "norm1")(x)
+        x = x + drop(Attention(config.heads, config.qkv_bias, self.dtype, name="attention")(y))
+        y = layer_norm(self.dtype, "norm2")(x)
+        hidden = int(config.width * config.mlp_ratio)
+        y = nn.gelu(dense(hidden, self.dtype, "mlp1", small_normal)(y), approximate=False)
+        return x + drop(dense(config.width, self.dtype, "mlp2", small_normal)(drop(y)))
+
+
+def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, name=name)
+
+
+class ViTModule(nn.Module):
+    """Features: stem, the tokens with their positions, and stageI, what block I puts out, all
+    [B, 1 + N, D] with the class token first; pooled, that token after the last norm [B, D]."""
+
+    config: ViT
+    classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: Array, train: bool) -> tuple[Array, Features]:
+        config = self.config
+        x = images(inputs, self.dtype, "ViT")
+        require(
+            x.shape[1] % config.patch == 0 and x.shape[2] % config.patch == 0,
+            f"patch={config.patch}: it must divide the images' height and width, {x.shape[1:3]}",
+        )
+        x = nn.Conv(
+            config.width,
+            (config.patch, config.patch),
+            strides=config.patch,
+            padding="VALID",
+            dtype=self.dtype,
+            name="patch_conv",
+        )(x)
+        x = x.reshape(x.shape[0], -1, config.width)
+        first = self.param("class_token", small_normal, (1, 1, config.width)).astype(self.dtype)
+        first = jnp.broadcast_to(first, (x.shape[0], 1, config.width))
+        x = jnp.concatenate([first, x], axis=1)
+        positions = self.param("positions", small_normal, (1, *x.shape[1:]))
+        x = x + positions.astype(self.dtype)
+        x = nn.Dropout(config.dropout, deterministic=not train, name="drop")(x)
+        features: Features = {"stem": x}
+        for i in range(1, config.depth + 1):
+            x = EncoderBlock(config, self.dtype, name=f"block{i}")(x, train)
+            features[f"stage{i}"] = x
+        features["pooled"] = layer_norm(self.dtype, "final_norm")(x)[:, 0]
+        return dense(self.classes, self.dtype, "classifier")(features["pooled"]), features

@@ -1,0 +1,109 @@
+"""Optimizers and learning-rate schedules, from settings that may be traced."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_jax import tree
+from kd_jax.errors import require
+
+Array = jax.Array
+
+
+@tree.traceable
+class Optim:
+    """How parameters move."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    """sgd and adam add weight decay to the gradient (L2); adamw decays apart from it."""
+    learning_rate: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    nesterov: bool = False
+    """Nesterov's form of sgd's momentum."""
+    beta1: float = 0.9
+    """Adam: decay of the first moment."""
+    beta2: float = 0.999
+    """Adam: decay of the second moment."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    decay_all: bool = True
+    """Decay every parameter; otherwise only those of rank 2 and more (no biases, no norms)."""
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    """Shape of the learning rate over the stage, after the warm-up."""
+    milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
+    """step: fractions of the stage at which the rate drops (150, 180, 210 of 240 epochs)."""
+    drop: float = 0.1
+    """step: factor of each drop."""
+    warmup: int = 0
+    """Steps of linear warm-up from zero."""
+    clip_norm: float | None = None
+    """Largest global norm of the gradient; None: no clipping."""
+    max_norm: float | None = None
+    """Largest L2 norm of a unit's incoming weights, by projection; None: no such bound."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"learning-rate {self.learning_rate} must be above 0")
+        require(0 <= self.momentum < 1, f"momentum {self.momentum} must be in [0, 1)")
+        require(0 <= self.beta1 < 1, f"beta1 {self.beta1} must be in [0, 1)")
+        require(0 <= self.beta2 < 1, f"beta2 {self.beta2} must be in [0, 1)")
+        require(self.weight_decay >= 0, f"weight-decay {self.weight_decay} must not be negative")
+        require(self.warmup >= 0, f"warmup {self.warmup} must not be negative (it counts steps)")
+        require(
+            all(0 < m < 1 for m in self.milestones)
+            and tuple(sorted(set(self.milestones))) == self.milestones,
+            f"milestones {self.milestones} must be increasing fractions between 0 and 1",
+        )
+        for name in ("clip_norm", "max_norm"):
+            bound = getattr(self, name)
+            require(bound is None or bound > 0, f"{name.replace('_', '-')} {bound} must be above 0")
+
+
+def learning_rate(optim: Optim, step: Array | int, steps: int) -> Array:
+    """The rate of one step, counted from 0, in a stage of `steps`."""
+    warmup = min(optim.warmup, steps)
+    rest = max(steps - warmup, 1)
+    if optim.schedule == "cosine":
+        shape = optax.cosine_decay_schedule(1.0, rest)
+    elif optim.schedule == "step":
+        drops = [max(round(m * steps) - warmup, 0) for m in optim.milestones]
+        shape = lambda s: optim.drop ** sum((s >= d).astype(jnp.float32) for d in drops)  # noqa: E731
+    else:
+        shape = optax.constant_schedule(1.0)
+    # The first step of a warm-up already moves: rate/warmup, not 0.
+    ramp = (jnp.asarray(step) + 1) / max(warmup, 1)
+    after = jnp.maximum(jnp.asarray(step) - warmup, 0)
+    return optim.learning_rate * jnp.where(step < warmup, ramp, shape(after))
+
+
+def transform(optim: Optim) -> optax.GradientTransformation:
+    """The gradient transformation without its learning rate. Its state depends only on static
+    fields of `optim`, so it may be built anew inside each traced step."""
+    decays = lambda params: jax.tree.map(lambda w: optim.decay_all or w.ndim > 1, params)  # noqa: E731
+    decay = optax.add_decayed_weights(optim.weight_decay, mask=decays)
+    moments = (
+        optax.trace(optim.momentum, nesterov=optim.nesterov)
+        if optim.name == "sgd"
+        else optax.scale_by_adam(optim.beta1, optim.beta2)
+    )
+    clip = [] if optim.clip_norm is None else [optax.clip_by_global_norm(optim.clip_norm)]
+    chain = [moments, decay] if optim.name == "adamw" else [decay, moments]
+    return optax.chain(*clip, *chain)
+
+
+def project(optim: Optim, params: tree.Tree) -> tree.Tree:
+    """Max-norm regularisation: no unit's incoming weight vector is longer than `max_norm`
+    (Srivastava et al., Dropout, 2014, https://jmlr.org/papers/v15/srivastava14a.html)."""
+    if optim.max_norm is None:
+        return params
+
+    def shorten(w: Array) -> Array:
+        if w.ndim < 2:
+            return w
+        norm = jnp.sqrt(jnp.sum(w**2, axis=tuple(range(w.ndim - 1)), keepdims=True))
+        return w * jnp.minimum(1.0, optim.max_norm / jnp.maximum(norm, 1e-12))
+
+    return jax.tree.map(shorten, params)

@@ -1,0 +1,20 @@
+"""Pruning by name: what to remove, when, and what to add to the loss meanwhile.
+
+A new criterion, schedule or penalty is its function or class and a line in the table beside it.
+"""
+
+from kd_jax.prune.criteria import CRITERIA, Criterion
+from kd_jax.prune.penalty import PENALTIES, PruningLoss
+from kd_jax.prune.schedule import SCHEDULES, Cubic, Iterative, OneShot, Schedule
+
+__all__ = [
+    "CRITERIA",
+    "PENALTIES",
+    "SCHEDULES",
+    "Criterion",
+    "Cubic",
+    "Iterative",
+    "OneShot",
+    "PruningLoss",
+    "Schedule",
+]

@@ -1,0 +1,63 @@
+"""Penalties on the weights that go with pruning."""
+
+import jax
+import jax.numpy as jnp
+
+from kd_jax.errors import require_between
+from kd_jax.prune.masks import apply
+from kd_jax.tree import Tree, named_leaves, traceable
+
+Array = jax.Array
+
+
+@traceable
+class PruningLoss:
+    """L = α·Σ|W| + (1−α)·Σ 1[|W| < θ], sums over the prunable leaves, pruned entries being zeros.
+
+    The second sum counts the weights below the threshold. Its value is exact (up to float32, which
+    holds integers to 2²⁴), but a count has no useful gradient, so it is given that of a surrogate,
+    Σ sigmoid((θ − |w|) / τ), straight through.
+
+    Beware of the sign. Minimised as written, the second term *drives weights out of the zone below
+    θ*: it works against the first one and against pruning, and amounts to keeping what is small
+    from being cut later. `reward_zeros` subtracts the count instead: weights near θ are drawn below
+    it, and the threshold then prunes more. The default is the loss as written. Where |w| is far
+    from θ against τ, either gradient vanishes; at w = 0, and for pruned entries, it is zero.
+
+    Attributes:
+      weight: factor in the objective, >= 0. Small by default, because the sums grow with the net.
+      alpha: α in [0, 1]; 1 is plain L1.
+      threshold: θ > 0.
+      softness: τ > 0, width of the surrogate's step.
+      reward_zeros: − instead of + before the count.
+    """
+
+    weight: float = 1e-5
+    alpha: float = 0.5
+    threshold: float = 1e-2
+    softness: float = 1e-2
+    reward_zeros: bool = False
+
+    def __post_init__(self):
+        require_between("PruningLoss.weight", self.weight, 0)
+        require_between("PruningLoss.alpha", self.alpha, 0, 1)
+        require_between("PruningLoss.threshold", self.threshold, 0, open_low=True)
+        require_between("PruningLoss.softness", self.softness, 0, open_low=True)
+
+    def __call__(self, params: Tree, masks: Tree) -> tuple[Array, dict[str, Array]]:
+        """The unweighted loss, a float32 scalar, and {"l1": Σ|W|, "below": the count}."""
+        named = named_leaves(apply(masks, params))
+        weights = [jnp.asarray(named[name], jnp.float32) for name in named_leaves(masks)]
+        sizes = [w * jnp.sign(w) for w in weights]  # |w|, whose gradient in JAX is 1 at w = 0
+        l1 = sum((jnp.sum(w) for w in sizes), jnp.zeros(()))
+        # Counted in integers, so that the float32 is the exact count, rounded once.
+        counts = [jnp.sum(w < self.threshold, dtype=jnp.int32) for w in sizes]
+        below = jnp.asarray(sum(counts), jnp.float32)
+        steps = [jax.nn.sigmoid((self.threshold - w) / self.softness) for w in sizes]
+        soft = sum(map(jnp.sum, steps), jnp.zeros(()))
+        count = below + (soft - jax.lax.stop_gradient(soft))
+        sign = -1 if self.reward_zeros else 1
+        return self.alpha * l1 + sign * (1 - self.alpha) * count, {"l1": l1, "below": below}
+
+
+PENALTIES: dict[str, PruningLoss] = {"l1_count": PruningLoss()}

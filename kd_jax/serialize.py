@@ -1,0 +1,91 @@
+"""Experiments to JSON and back, their hash, and how one differs from another."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from kd_jax.augment import Augment
+from kd_jax.config import Distill, Experiment, Prune, Train
+from kd_jax.datasets import Data
+from kd_jax.distill import TERMS
+from kd_jax.errors import UsageError, did_you_mean
+from kd_jax.models import CONFIGS
+from kd_jax.optim import Optim
+from kd_jax.prune import PENALTIES, SCHEDULES
+
+VARIANTS = (*TERMS.values(), *SCHEDULES.values(), *PENALTIES.values())
+CLASSES: dict[str, type] = {
+    **CONFIGS,
+    **{type(variant).__name__: type(variant) for variant in VARIANTS},
+    **{cls.__name__: cls for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune)},
+}
+
+
+def to_data(value: Any) -> Any:
+    """Nested dataclasses as nested dicts that JSON can hold; each names its class."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_data(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {name: to_data(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_data(item) for item in value]
+    return value
+
+
+def from_data(data: Any, where: str = "config") -> Any:
+    """The inverse of to_data. Raises UsageError on a class or field that is not known."""
+    if isinstance(data, list):
+        return tuple(from_data(item, where) for item in data)
+    if not isinstance(data, dict):
+        return data
+    if "class" not in data:
+        return {name: from_data(item, f"{where}.{name}") for name, item in data.items()}
+    cls = CLASSES.get(data["class"])
+    if cls is None:
+        raise UsageError(f"{where}: unknown class {data['class']!r}")
+    known = {f.name for f in dataclasses.fields(cls)}
+    fields = {name: item for name, item in data.items() if name != "class"}
+    for name in fields:
+        if name not in known:
+            raise UsageError(f"{where}: no field {name!r}.{did_you_mean(name, known)}")
+    return cls(**{name: from_data(item, f"{where}.{name}") for name, item in fields.items()})
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{dotted flag name: value} of an experiment; its stages stand at the top, as in the flags."""
+    flat: dict[str, Any] = {}
+    data = to_data(value) if not isinstance(value, dict) else value
+    for name, item in data.items():
+        path = prefix if name == "stages" and not prefix else f"{prefix}{name}"
+        if isinstance(item, dict):
+            flat |= flatten(item, f"{path}." if path else "")
+        else:
+            flat[path] = item
+    return flat
+
+
+def difference(preset: Experiment, chosen: Experiment) -> list[tuple[str, Any, Any]]:
+    """(flag, preset's value, chosen value) of every field that differs; None where absent."""
+    before, after = flatten(preset), flatten(chosen)
+    names = [*before, *(name for name in after if name not in before)]
+    pairs = [(name, before.get(name), after.get(name)) for name in names]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _what(value: Any) -> Any:
+    """Without the fields that say only where or how often to write."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f for f in dataclasses.fields(value) if not f.metadata.get("where")]
+        named = {f.name: _what(getattr(value, f.name)) for f in fields}
+        return {"class": type(value).__name__, **named}
+    if isinstance(value, dict):
+        return {name: _what(item) for name, item in value.items()}
+    return to_data(value)
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Eight hexadecimal digits that name what an experiment computes."""
+    text = json.dumps(_what(experiment), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

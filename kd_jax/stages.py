@@ -1,0 +1,275 @@
+"""A stage: (description, model, data, what it starts from and learns from) -> a network at rest."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax import compiled, randomness
+from kd_jax import state as state_lib
+from kd_jax.augment import Augment
+from kd_jax.checkpoint import Store
+from kd_jax.config import Distill, Prune, Stage
+from kd_jax.data import Dataset, Split
+from kd_jax.devices import batch_sharding, loops_well, replicated
+from kd_jax.errors import require
+from kd_jax.evaluate import EVALUATION_BATCH, accuracy, agreement, cross_entropy, predictions
+from kd_jax.forward import Model
+from kd_jax.loop import Job, Reporter, Silent, fit
+from kd_jax.objective import Settings
+from kd_jax.prune import allocate
+from kd_jax.prune import masks as masks_lib
+from kd_jax.state import Snapshot, TrainState
+from kd_jax.step import Program, Resident, Teacher
+from kd_jax.stream import View, stream
+
+Array = jax.Array
+Taught = tuple[Model, Snapshot]  # a teacher: the model and its network, [S, ...]
+
+
+def run(
+    stage: Stage,
+    model: Model,
+    data: Dataset,
+    *,
+    start: Snapshot | None = None,
+    teacher: Taught | None = None,
+    seeds: Sequence[int] = (0,),
+    devices: int = 0,
+    store: Store | None = None,
+    report: Reporter | None = None,
+    save_seconds: float = 30.0,
+    name: str = "",
+) -> Snapshot:
+    """Runs one stage for all seeds in one program; the result has a leading axis of seeds.
+
+    Args:
+      stage: Train, Distill or Prune; its own `start` and `teacher` are names, and ignored here.
+      start: network to go on from, [S, ...]; None: fresh parameters.
+      teacher: who teaches, if the stage has distillation terms.
+      store: where checkpoints go; with one, the stage resumes where it stopped.
+
+    Raises:
+      UsageError: the stage and the data, model or teacher don't fit together.
+    """
+    report = report or Silent()
+    began = time.monotonic()
+    seed_array = jnp.asarray(seeds, jnp.uint32)
+    program = _program(stage, model, data, teacher, devices)
+    settings = _settings(stage)
+    state = compiled.initial(
+        program, settings, seed_array, start, partial(_fresh, model, data), partial(_masked, stage)
+    )
+    facts = {"stage": name, "seeds": list(seeds), "steps": program.steps}
+    if teacher is not None:
+        facts |= _introduce(teacher, data, report)
+    job = _job(stage, program, settings, seed_array, data, teacher, state)
+    report.begin(name, program.steps, 0)
+    state = fit(job, state, store, report, save_seconds)
+    snapshot = jax.jit(state_lib.rest)(state)
+    jax.block_until_ready(snapshot)
+    seconds = time.monotonic() - began
+    if store is not None:
+        store.finish(snapshot, {**facts, "seconds": seconds})
+    report.end(name, seconds)
+    return snapshot
+
+
+def evaluate(
+    model: Model, data: Dataset, snapshot: Snapshot, split: str = "test", teacher: Taught | None = None
+) -> dict[str, list[float]]:
+    """Accuracy and cross-entropy (nats) on a whole split, a number a seed; and, with a teacher, the
+    share of examples on which both choose the same class."""
+    logits, labels = _logits(model, data, snapshot, split)
+    result = {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)}
+    if teacher is not None:
+        result["agreement"] = agreement(logits, _logits(*[teacher[0], data, teacher[1], split])[0])
+    return {name: values.tolist() for name, values in result.items()}
+
+
+def example_shape(data: Dataset) -> jax.ShapeDtypeStruct:
+    """One prepared example [1, H, W, C], for counting and tracing."""
+    return jax.ShapeDtypeStruct((1, *data.spec.shape), jnp.float32)
+
+
+def train_size(stage: Stage, data: Dataset) -> int:
+    """How many training examples a stage sees."""
+    return max(1, round(stage.fraction * len(data.train)))
+
+
+def check(name: str, stage: Stage, model: Model, data: Dataset) -> None:
+    """Raises UsageError for what can't work, before any training."""
+    size = train_size(stage, data)
+    require(
+        stage.batch <= size,
+        f"{name}.batch {stage.batch} is larger than the {size} training examples: lower it",
+    )
+    variables = jax.eval_shape(model.init, jax.random.key(0), example_shape(data))
+    outputs, _ = jax.eval_shape(model.forward, variables, example_shape(data))
+    classes = outputs.logits.shape[-1]
+    require(
+        outputs.logits.shape == (1, data.spec.classes),
+        f"{name}: the {stage.model} has {classes} classes and {data.spec.name} has "
+        f"{data.spec.classes}: teacher, student and data must have the same",
+    )
+    if isinstance(stage, Prune):
+        steps = stage.epochs * (size // stage.batch)
+        stage.schedule.events(steps, stage.sparsity)
+        masks_lib.start(variables["params"], stage.include, stage.exclude)
+
+
+def _logits(model: Model, data: Dataset, snapshot: Snapshot, split: str) -> tuple[Any, Any]:
+    predict = compiled.predictor(model, data.spec, EVALUATION_BATCH)
+    return predictions(model, data.spec, snapshot, getattr(data, split), predict)
+
+
+def _introduce(teacher: Taught, data: Dataset, report: Reporter) -> dict[str, Any]:
+    """Measures the teacher before anyone learns from it."""
+    if len(data.validation) == 0:
+        return {}
+    measured = evaluate(teacher[0], data, teacher[1], "validation")["accuracy"]
+    report.note(f"the teacher's validation accuracy: {100 * np.mean(measured):.2f} %")
+    return {"teacher_validation_accuracy": measured}
+
+
+def _program(
+    stage: Stage, model: Model, data: Dataset, teacher: Taught | None, devices: int
+) -> Program:
+    check("stage", stage, model, data)
+    terms = getattr(stage, "terms", {})
+    require(not terms or teacher is not None, "a stage with distillation terms needs a teacher")
+    steps_per_epoch = train_size(stage, data) // stage.batch
+    program = Program(
+        model=model,
+        teacher=teacher[0] if teacher is not None and terms else None,
+        spec=data.spec,
+        augment=stage.augment,
+        batch=stage.batch,
+        steps=stage.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        sharding=batch_sharding(devices, stage.batch),
+    )
+    if isinstance(stage, Prune):
+        return dataclasses.replace(program, criterion=stage.criterion, scope=stage.scope)
+    return program
+
+
+def _settings(stage: Stage) -> Settings:
+    distills = isinstance(stage, Distill)
+    return Settings(
+        seed=0,
+        optim=stage.optim,
+        label_smoothing=stage.label_smoothing,
+        hard_weight=stage.hard_weight if distills else 1.0,
+        terms=stage.terms if distills else {},
+        penalty=stage.penalty if isinstance(stage, Prune) else None,
+        ema=stage.ema,
+    )
+
+
+def _fresh(model: Model, data: Dataset, seed: Array) -> Snapshot:
+    """New parameters: the same for every stage of one seed, so that runs are comparable."""
+    inputs = jnp.zeros(example_shape(data).shape, jnp.float32)
+    variables = dict(model.init(randomness.stream(seed, "init"), inputs))
+    params = variables.pop("params")
+    return Snapshot(params, variables, state_lib.no_masks(params))
+
+
+def _masked(stage: Stage, snapshot: Snapshot) -> Snapshot:
+    """With a mask for whatever the stage may prune; masks that are there stay."""
+    if not isinstance(stage, Prune):
+        return snapshot
+    new = masks_lib.start(snapshot.params, stage.include, stage.exclude)
+    is_none = lambda m: m is None  # noqa: E731
+    first = lambda old, new: new if old is None else old  # noqa: E731
+    return snapshot.replace(masks=jax.tree.map(first, snapshot.masks, new, is_leaf=is_none))
+
+
+def _events(stage: Stage, program: Program, state: TrainState) -> dict[int, Any]:
+    """{step: what change_masks takes}, with exact counts for exact sparsity."""
+    if not isinstance(stage, Prune):
+        return {}
+    one = jax.eval_shape(lambda masks: jax.tree.map(lambda m: m[0], masks), state.masks)
+    sizes = masks_lib.sizes(one)
+    if stage.scope in ("threshold", "std"):
+        events = stage.schedule.events(program.steps, stage.sparsity)
+        return {step: stage.threshold for step, _ in events}
+    already = masks_lib.report(state.masks, state.params)["sparsity"]
+    count = allocate.per_layer if stage.scope == "layer" else allocate.total
+    events = stage.schedule.events(program.steps, stage.sparsity, min(already, stage.sparsity))
+    return {step: count(sizes, sparsity) for step, sparsity in events}
+
+
+def _job(
+    stage: Stage,
+    program: Program,
+    settings: Settings,
+    seeds: Array,
+    data: Dataset,
+    teacher: Taught | None,
+    state: TrainState,
+) -> Job:
+    home = replicated(program.sharding)
+    predict = compiled.predictor(program.model, data.spec, EVALUATION_BATCH)
+
+    def validate(state: TrainState) -> list[float]:
+        snapshot = state_lib.rest(state)
+        logits, labels = predictions(program.model, data.spec, snapshot, data.validation, predict)
+        return accuracy(logits, labels).tolist()
+
+    def sparsity(state: TrainState) -> list[float]:
+        layers = jax.tree.leaves(state.masks)
+        pruned = sum(np.asarray(jnp.sum(~m, axis=range(1, m.ndim))) for m in layers)
+        return (pruned / sum(m[0].size for m in layers)).tolist()
+
+    resident = _resident(stage, data, home)
+    return Job(
+        program=program,
+        compiled=compiled.build(
+            program, settings, seeds, loop=loops_well(program.model, example_shape(data))
+        ),
+        teacher=_teacher(program, data, teacher, resident, home),
+        data=resident if resident is not None else _streamed(stage, data, seeds),
+        events=_events(stage, program, state),
+        validate=validate if len(data.validation) else None,
+        validate_every=stage.evaluate_every,
+        sparsity=sparsity if jax.tree.leaves(state.masks) else None,
+    )
+
+
+def _resident(stage: Stage, data: Dataset, home: Any) -> Resident | None:
+    """The stage's share of the training split on the device; None where the set is streamed."""
+    if not isinstance(data.train, Split):
+        return None
+    size = train_size(stage, data)
+    train = data.train
+    arrays = Resident(train.ids[:size], train.inputs[:size], train.labels[:size])
+    return jax.device_put(arrays, home)
+
+
+def _streamed(stage: Stage, data: Dataset, seeds: Array):
+    require(
+        len(seeds) == 1, "a streamed data set trains one seed at a time: set together to false"
+    )
+    assert isinstance(data.train, View)
+    view = View(data.train.source, data.train.ids[: train_size(stage, data)])
+    return lambda step: stream(view, stage.batch, int(seeds[0]), step)
+
+
+def _teacher(
+    program: Program, data: Dataset, teacher: Taught | None, resident: Resident | None, home: Any
+) -> Teacher | None:
+    """Without augmentation the teacher says the same of an example at each epoch, so its logits
+    are collected once; otherwise it sees each batch as the student does."""
+    if teacher is None or program.teacher is None:
+        return None
+    model, snapshot = teacher
+    if resident is not None and program.augment == Augment():
+        predict = compiled.predictor(model, data.spec, EVALUATION_BATCH)
+        return Teacher(logits=jax.device_put(predict(snapshot, resident.inputs), home))
+    return Teacher(variables=jax.device_put(snapshot.variables, home))

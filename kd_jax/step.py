@@ -1,0 +1,202 @@
+"""The steps, pure functions of arrays: train on a batch, advance over resident data, change
+the masks, predict."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_jax import optim as optim_lib
+from kd_jax import randomness
+from kd_jax import state as state_lib
+from kd_jax.augment import Augment, augment, prepare
+from kd_jax.batch import Batch
+from kd_jax.datasets import Spec
+from kd_jax.forward import Model, Outputs, Variables
+from kd_jax.objective import Metrics, Settings, objective
+from kd_jax.prune import CRITERIA
+from kd_jax.prune import masks as masks_lib
+from kd_jax.prune.allocate import std_thresholds
+from kd_jax.state import TrainState
+from kd_jax.teacher import teach
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The static choices of a stage: what is compiled once and never changes.
+
+    Attributes:
+      model: the network in training.
+      teacher: the network that teaches, or None.
+      spec: facts of the data set.
+      augment: which augmentations.
+      batch: examples a step.
+      steps: steps of the stage.
+      steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
+      criterion: name of the pruning criterion.
+      scope: how masks are cut: "layer", "global", "threshold" or "std".
+      sharding: over which devices a batch is split, or None.
+    """
+
+    model: Model
+    teacher: Model | None
+    spec: Spec
+    augment: Augment
+    batch: int
+    steps: int
+    steps_per_epoch: int
+    criterion: str = "magnitude"
+    scope: str = "layer"
+    sharding: jax.sharding.NamedSharding | None = None
+
+
+@flax.struct.dataclass
+class Teacher:
+    """What the teacher brings to a stage: its variables, or its logits if they were collected
+    beforehand. Never donated, saved or updated.
+
+    Attributes:
+      variables: as Model.forward takes them, or None.
+      logits: float32 [N, K] in the order of the resident data, or None.
+    """
+
+    variables: Variables | None = None
+    logits: Array | None = None
+
+
+@flax.struct.dataclass
+class Resident:
+    """A split that lives on the device: ids int32 [N], inputs [N, ...], labels int32 [N]."""
+
+    ids: Array
+    inputs: Array
+    labels: Array
+
+
+def train_step(
+    program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """One step on one batch.
+
+    `soft` is the teacher's variables, or its Outputs for this batch, or None.
+    """
+    epoch = state.step // program.steps_per_epoch
+    if program.sharding is not None:
+        batch = jax.lax.with_sharding_constraint(batch, program.sharding)
+    batch = augment(program.augment, settings.seed, epoch, batch, program.spec)
+    if soft is not None and not isinstance(soft, Outputs):
+        assert program.teacher is not None
+        soft = teach(program.teacher, soft, batch.inputs)
+    key = randomness.at_step(settings.seed, "dropout", state.step)
+
+    def loss_fn(params):
+        params = masks_lib.apply(state.masks, params)
+        variables = {"params": params, **state.collections}
+        outputs, collections = program.model.forward(variables, batch.inputs, train=True, key=key)
+        loss, metrics = objective(settings, outputs, soft, batch, params, state.masks)
+        return loss, (collections, metrics)
+
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    (_, (collections, metrics)), grads = gradient(state.params)
+    state = _update(program, settings, state, grads)
+    return state.replace(collections=collections), metrics
+
+
+def _update(program: Program, settings: Settings, state: TrainState, grads: Any) -> TrainState:
+    """Parameters, moments and average after one gradient."""
+    optim = settings.optim
+    updates, opt_state = optim_lib.transform(optim).update(grads, state.opt_state, state.params)
+    rate = optim_lib.learning_rate(optim, state.step, program.steps)
+    params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
+    params = optim_lib.project(optim, params)
+    extra = dict(state.extra)
+    if "ema" in extra:
+        extra["ema"] = optax.incremental_update(params, extra["ema"], 1 - settings.ema)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, extra=extra)
+
+
+def take(
+    program: Program, seed: Array, step: Array, teacher: Teacher | None, data: Resident
+) -> tuple[Batch, Any]:
+    """The batch of a step, a function of (seed, step); and the teacher's part in it."""
+    epoch = step // program.steps_per_epoch
+    order = jax.random.permutation(randomness.at_step(seed, "order", epoch), data.ids.size)
+    first = (step % program.steps_per_epoch) * program.batch
+    rows = jax.lax.dynamic_slice(order, (first,), (program.batch,))
+    weights = jnp.ones((program.batch,), jnp.float32)
+    batch = Batch(data.ids[rows], data.inputs[rows], data.labels[rows], weights)
+    if teacher is None:
+        return batch, None
+    return batch, teacher.variables if teacher.logits is None else Outputs(teacher.logits[rows])
+
+
+def advance(
+    program: Program,
+    settings: Settings,
+    state: TrainState,
+    sums: Metrics,
+    teacher: Teacher | None,
+    data: Resident,
+    steps: Array | int,
+) -> tuple[TrainState, Metrics]:
+    """`steps` steps on resident data; and their metrics added to `sums`.
+
+    The number of steps is traced: however a run is cut into pieces, it is one program, and the
+    batches are the same.
+    """
+
+    def body(_, carry):
+        state, sums = carry
+        batch, soft = take(program, settings.seed, state.step, teacher, data)
+        state, metrics = train_step(program, settings, state, soft, batch)
+        return state, jax.tree.map(jnp.add, sums, metrics)
+
+    return jax.lax.fori_loop(0, steps, body, (state, sums))
+
+
+def change_masks(
+    program: Program, settings: Settings, state: TrainState, target: Any
+) -> TrainState:
+    """Prunes: new masks, and zeros wherever they say so in parameters, moments and average.
+
+    `target` is what the scope takes: {path name: weights to keep} for "layer", the number to keep
+    for "global", θ for "threshold", Han's quality factor for "std".
+    """
+    if program.scope in ("layer", "global"):
+        key = randomness.at_step(settings.seed, "criterion", state.step)
+        scores = CRITERIA[program.criterion](state.params, None, key)
+        keep = masks_lib.keep_per_layer if program.scope == "layer" else masks_lib.keep_global
+        masks = keep(scores, state.masks, target)
+    else:
+        theta = target
+        if program.scope == "std":
+            theta = std_thresholds(state.params, state.masks, target)
+        masks = masks_lib.below(state.params, state.masks, theta)
+    return state.replace(
+        masks=masks,
+        params=masks_lib.apply(masks, state.params),
+        opt_state=masks_lib.mask_like(masks, state.params, state.opt_state),
+        extra=masks_lib.mask_like(masks, state.params, state.extra),
+    )
+
+
+def predict(
+    model: Model, spec: Spec, batch: int, snapshot: state_lib.Snapshot, inputs: Array
+) -> Array:
+    """Logits [N, K] in float32 of every example of `inputs` [N, ...], in evaluation mode."""
+    size = inputs.shape[0]
+    padding = -size % batch
+    padded = jnp.concatenate([inputs, jnp.repeat(inputs[:1], padding, axis=0)])
+    batches = padded.reshape(-1, batch, *inputs.shape[1:])
+
+    def one(images: Array) -> Array:
+        none = jnp.zeros((batch,), jnp.int32)
+        prepared = prepare(Batch(none, images, none, jnp.ones((batch,))), spec)
+        return model.forward(snapshot.variables, prepared.inputs)[0].logits.astype(jnp.float32)
+
+    return jax.lax.map(one, batches).reshape(-1, spec.classes)[:size]

@@ -1,0 +1,136 @@
+"""Data sets that do not fit in memory: host batches read on the way, as a function of step."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from kd_jax.batch import Batch
+from kd_jax.errors import require
+
+
+class Source(Protocol):
+    """Anything with a length and examples (image uint8 [H, W, C], label) by place."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """Some of a source's examples, read when asked for.
+
+    Attributes:
+      source: all of them.
+      ids: int32 [N], their places in the source.
+    """
+
+    source: Source
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.source[int(self.ids[index])]
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """A view whose items carry their id; what grain's threads read."""
+
+    view: View
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray, int]:
+        image, label = self.view[int(index)]
+        return int(self.view.ids[int(index)]), image, label
+
+
+def as_view(source: Source) -> View:
+    """All of a source; a view is its own."""
+    if isinstance(source, View):
+        return source
+    return View(source, np.arange(len(source), dtype=np.int32))
+
+
+def collate(examples: Sequence[tuple[int, np.ndarray, int]]) -> Batch:
+    """[(id, image, label)] -> Batch of numpy arrays."""
+    ids, images, labels = zip(*examples, strict=True)
+    return _host_batch(np.asarray(ids), np.stack(images), np.asarray(labels), np.ones(len(ids)))
+
+
+def _host_batch(ids: Any, inputs: Any, labels: Any, weights: Any) -> Batch:
+    return Batch(
+        ids=ids.astype(np.int32),
+        inputs=inputs,
+        labels=labels.astype(np.int32),
+        weights=weights.astype(np.float32),
+    )
+
+
+def pad(batch: Batch, size: int) -> Batch:
+    """Fills a batch up to `size` examples by repeating its first one with weight 0.
+
+    The first example rather than zeros: whatever a model computes of it stays finite.
+    """
+    missing = size - len(batch.weights)
+    if not missing:
+        return batch
+
+    def fill(x):
+        return np.concatenate([x, np.repeat(x[:1], missing, axis=0)])
+
+    filled = _host_batch(fill(batch.ids), fill(batch.inputs), fill(batch.labels), batch.weights)
+    weights = np.concatenate([batch.weights, np.zeros(missing, np.float32)])
+    return dataclasses.replace(filled, weights=weights)
+
+
+def stream(
+    source: Source,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    *,
+    threads: int = 4,
+    ahead: int = 4,
+) -> Iterator[Batch]:
+    """Training batches without end, reshuffled each epoch; an epoch's partial last batch is
+    dropped.
+
+    The batch of a step is a function of (seed, step): starting at step k gives what the
+    uninterrupted stream gives from k on. Batches are read `ahead` of their use by `threads`.
+
+    Raises:
+      UsageError: the source has not one full batch.
+    """
+    import grain  # takes a second, and most runs hold their data in memory
+
+    require(
+        1 <= batch_size <= len(source),
+        f"--batch_size {batch_size}: must be from 1 to the {len(source)} training examples",
+    )
+    data = grain.MapDataset.source(_Examples(as_view(source)))
+    data = data.shuffle(seed=seed % 2**32)  # grain folds the epoch in
+    data = data.batch(batch_size, drop_remainder=True, batch_fn=collate).repeat()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    return iter(data[start_step:].to_iter_dataset(options))
+
+
+def evaluation_batches(
+    source: Source, batch_size: int, *, threads: int = 4, ahead: int = 4
+) -> Iterator[Batch]:
+    """Every example once, in order; the last batch is padded with examples of weight 0."""
+    import grain
+
+    if len(source) == 0:
+        return iter(())
+    data = grain.MapDataset.source(_Examples(as_view(source)))
+    data = data.batch(batch_size, batch_fn=lambda examples: pad(collate(examples), batch_size))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    return iter(data.to_iter_dataset(options))

@@ -1,0 +1,195 @@
+"""What every loss of logits must do. A new one joins by its line in TERMS and in REFERENCE."""
+
+import dataclasses
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from kd_jax.distill import (
+    KD,
+    TERMS,
+    LogitRegression,
+    Mixture,
+)
+from kd_jax.errors import UsageError
+
+# (mean over the batch, norm of its gradient by the student's logits) at the inputs of `_logits`.
+# kd, logits, and mixture at α = 1: from the losses' reference implementations, in float64.
+# mixture: ½ (cross-entropy + KL), and ½ ‖(p_s − y) + (p_s − p_t)‖ / B, worked out with NumPy.
+REFERENCE = {
+    "kd": (KD(), 6.001155752202795, 0.7044727843286044),
+    "mixture": (Mixture(), 3.7089025065953938, 0.4253877735629199),
+    "mixture α=1": (Mixture(alpha=1.0), 4.641338472292251, 0.5679865434498568),
+    "logits": (LogitRegression(), 15.215881196518524, 1.5924761220877859),
+}
+# Terms that vanish, gradient and all, where the student has become the teacher.
+ZERO_AT_TEACHER = {"kd": KD(), "mixture": Mixture(alpha=0.0), "logits": LogitRegression()}
+
+each_term = pytest.mark.parametrize("term", TERMS.values(), ids=TERMS.keys())
+
+
+@pytest.fixture(autouse=True)
+def _strict_dtypes():
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def _logits(dtype=np.float32):
+    """Student's [4, 6], teacher's [4, 6], one-hot targets [4, 6]."""
+    k = np.arange(24.0).reshape(4, 6)
+    student, teacher = 3 * np.sin(0.7 * k + 0.3), 4 * np.cos(0.9 * k + 0.1)
+    return [jnp.asarray(x, dtype) for x in (student, teacher, np.eye(6)[[1, 0, 3, 5]])]
+
+
+def _mean(term, *inputs):
+    return jnp.mean(term(*inputs))
+
+
+def test_every_term_has_a_reference_value_and_its_own_class():
+    assert TERMS.keys() <= REFERENCE.keys()
+    for name, term in TERMS.items():
+        assert REFERENCE[name][0] == term
+    assert len({type(term) for term in TERMS.values()}) == len(TERMS)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_value_and_gradient_are_those_of_the_reference(name):
+    term, value, gradient_norm = REFERENCE[name]
+    with jax.enable_x64(True):
+        loss, gradient = jax.value_and_grad(_mean, argnums=1)(term, *_logits(np.float64))
+        assert loss.dtype == jnp.float64
+        np.testing.assert_allclose(loss, value, rtol=1e-6)
+        np.testing.assert_allclose(jnp.linalg.norm(gradient), gradient_norm, rtol=1e-6)
+
+
+@each_term
+def test_gradients_are_those_of_finite_differences(term):
+    with jax.enable_x64(True):
+        student, teacher, targets = _logits(np.float64)
+        f = lambda z_s, z_t: term(z_s, z_t, targets)  # noqa: E731
+        check_grads(f, (student, teacher), order=1, modes=["fwd", "rev"])
+
+
+@each_term
+def test_one_float32_value_an_example_the_same_under_jit(term):
+    eager = term(*_logits())
+    chex.assert_shape(eager, (4,))
+    assert eager.dtype == jnp.float32
+    np.testing.assert_allclose(jax.jit(type(term).__call__)(term, *_logits()), eager, rtol=1e-6)
+
+
+@each_term
+def test_examples_do_not_see_each_other(term):
+    order = np.array([2, 0, 3, 1])
+    permuted = term(*(x[order] for x in _logits()))
+    np.testing.assert_allclose(permuted, term(*_logits())[order], rtol=1e-6)
+    np.testing.assert_allclose(term(*(x[:1] for x in _logits())), term(*_logits())[:1], rtol=1e-6)
+
+
+@each_term
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_logits_are_computed_in_float32(term, dtype):
+    student, teacher, targets = _logits()
+    student, teacher = student.astype(dtype), teacher.astype(dtype)
+    half, gradient = jax.value_and_grad(_mean, argnums=1)(term, student, teacher, targets)
+    assert half.dtype == jnp.float32
+    assert gradient.dtype == dtype
+    chex.assert_tree_all_finite(gradient)
+    whole = _mean(term, student.astype(jnp.float32), teacher.astype(jnp.float32), targets)
+    assert half == whole
+
+
+EXTREMES = {
+    "opposite": ([[1e4, -1e4, 0]], [[-1e4, 1e4, 0]]),
+    "equal": ([[1e4, -1e4, -1e4]], [[1e4, -1e4, -1e4]]),
+    "all high": ([[1e4, 1e4]], [[-1e4, -1e4]]),
+    "two classes, one-hot teacher": ([[0.5, -0.5]], [[-1e4, 1e4]]),
+    "one-hot student": ([[1e4, 0, 0]], [[0.1, 0.2, 0.3]]),
+}
+
+
+@each_term
+@pytest.mark.parametrize("case", EXTREMES)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_extreme_logits_leave_value_and_gradients_finite(term, case, dtype):
+    student, teacher = (jnp.array(x, dtype) for x in EXTREMES[case])
+    for target in jnp.eye(student.shape[-1])[:, None]:
+        f = jax.value_and_grad(_mean, argnums=(1, 2, 3))
+        value, gradients = f(term, student, teacher, target)
+        assert value >= 0
+        chex.assert_tree_all_finite((value, gradients))
+
+
+@each_term
+def test_a_perfect_student_of_hard_labels_loses_nothing(term):
+    z = jnp.array([[1e4, -1e4, -1e4], [-1e4, -1e4, 1e4]])
+    targets = jnp.array([[1.0, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(term(z, z, targets), 0)
+
+
+@pytest.mark.parametrize("name", ZERO_AT_TEACHER)
+def test_nothing_is_left_to_learn_once_student_is_teacher(name):
+    _, teacher, targets = _logits()
+    f = jax.value_and_grad(_mean, argnums=1)
+    value, gradient = f(ZERO_AT_TEACHER[name], teacher, teacher, targets)
+    np.testing.assert_allclose(value, 0, atol=1e-6)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("term", [KD(), Mixture()])
+def test_adding_a_constant_to_logits_changes_nothing(term):
+    student, teacher, targets = _logits()
+    shifted = term(student + 2, teacher - 3, targets)
+    np.testing.assert_allclose(shifted, term(student, teacher, targets), rtol=1e-5)
+
+
+@each_term
+def test_the_teacher_is_not_stopped_here(term):
+    # Freezing it is the teacher's affair: a second stop_gradient would hide a missing first one.
+    gradient = jax.grad(_mean, argnums=2)(term, *_logits())
+    assert jnp.linalg.norm(gradient) > 1e-3
+
+
+@each_term
+def test_settings_and_seeds_run_in_one_program(term):
+    settings = [jax.tree.map(lambda x, f=f: jnp.float32(x * f), term) for f in (0.25, 0.5, 1.0)]
+    seeds = [[x * s if i < 2 else x for i, x in enumerate(_logits())] for s in (1.0, -0.5)]
+    run = type(term).__call__
+    stack = lambda *xs: jnp.stack(xs)  # noqa: E731
+    over_seeds = jax.vmap(run, in_axes=(None, 0, 0, 0))
+    over_both = jax.vmap(over_seeds, in_axes=(0, None, None, None))
+    together = over_both(jax.tree.map(stack, *settings), *map(stack, *seeds))
+    for (i, setting), (j, inputs) in itertools.product(enumerate(settings), enumerate(seeds)):
+        np.testing.assert_allclose(together[i, j], setting(*inputs), rtol=2e-6)
+
+
+@each_term
+def test_float_fields_are_leaves_and_can_be_learned(term):
+    names = [field.name for field in dataclasses.fields(term) if field.type in (float, "float")]
+    assert "weight" in names
+    assert len(jax.tree.leaves(term)) == len(names)
+    gradients = jax.grad(_mean)(jax.tree.map(jnp.float32, term), *_logits())
+    chex.assert_tree_all_finite(gradients)
+    assert gradients.weight == 0  # unweighted: the objective multiplies
+
+
+@pytest.mark.parametrize(
+    ("build", "field"),
+    [
+        (lambda: KD(temperature=0.0), "KD.temperature is 0"),
+        (lambda: KD(temperature=-1.0), "KD.temperature is -1"),
+        (lambda: KD(temperature=float("nan")), "KD.temperature is nan"),
+        (lambda: KD(weight=-0.1), "KD.weight is -0.1"),
+        (lambda: Mixture(alpha=1.01), "Mixture.alpha is 1.01"),
+        (lambda: Mixture(alpha=-0.5), "Mixture.alpha is -0.5"),
+        (lambda: dataclasses.replace(LogitRegression(), weight=-1.0), "LogitRegression.weight"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(build, field):
+    with pytest.raises(UsageError, match=field):
+        build()

@@ -1,0 +1,124 @@
+"""What holds for every model of the table."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_shapes import count_params, trace, traced, usual_inputs
+
+from kd_jax import tree
+from kd_jax.errors import UsageError
+from kd_jax.models import CONFIGS, MODELS, ModelConfig
+
+TINY = {config.tiny(): name for name, config in reversed(MODELS.items())}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_features_and_parameters(name):
+    classes, shape = usual_inputs(name)
+    (logits, features), variables = traced(name)
+    assert logits.shape == (1, classes)
+    assert logits.dtype == jnp.float32
+    assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    stages = [f"stage{i}" for i in range(1, 100) if f"stage{i}" in features]
+    allowed = {"stem", "pooled", *stages, *(f"{stage}_pre" for stage in stages)}
+    assert stages
+    assert "pooled" in features
+    assert features.keys() <= allowed
+    for stage in stages:
+        assert features.get(f"{stage}_pre", features[stage]).shape == features[stage].shape
+    # The classifier reads the pooled feature.
+    assert features["pooled"].shape == (1, variables["params"]["classifier"]["kernel"].shape[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_config_is_data(name):
+    config = MODELS[name]
+    assert dataclasses.is_dataclass(config)
+    assert hash(config) == hash(dataclasses.replace(config))
+    assert CONFIGS[type(config).__name__](**vars(config)) == config
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, next(iter(vars(config))), 0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_do_not_depend_on_size(name):
+    """tiny() is a small member of the same family, with the same kinds of features."""
+    config, (classes, shape) = MODELS[name], usual_inputs(name)
+    tiny = config.tiny()
+    assert type(tiny) is type(config)
+    assert count_params(tiny, classes, shape) < 0.2 * tree.count(traced(name)[1]["params"])
+    (_, features), _ = trace(tiny, classes, shape)
+    assert features.keys() <= traced(name)[0][1].keys()
+    assert [features[n].ndim for n in features] == [traced(name)[0][1][n].ndim for n in features]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("config", TINY, ids=TINY.get)
+def test_shapes_in_training(config: ModelConfig, dtype):
+    (logits, features), variables = trace(config, 7, (3, 32, 32, 3), dtype, train=True)
+    assert logits.shape == (3, 7)
+    assert {x.dtype for x in (logits, *features.values())} == {jnp.dtype(dtype)}
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+FAMILIES = [
+    *("mlp_1200", "lenet5", "resnet20", "resnet20_a", "resnet50", "resnet18_imagenet", "wrn_16_2"),
+    *("vgg8", "vgg16_fc512", "vgg16_imagenet", "mobilenet_v2", "mobilenet_v2_half"),
+    *("shufflenet_v1", "shufflenet_v2", "vit_tiny", "lstm"),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_forward(name):
+    """Training and evaluation of the tiny model, compiled once."""
+    module = MODELS[name].tiny().build(5, jnp.float32)
+    inputs = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+    variables = jax.jit(module.init, static_argnums=2)(jax.random.key(0), inputs, False)
+
+    @jax.jit
+    def run(inputs):
+        train, updated = module.apply(
+            variables, inputs, True, rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"]
+        )
+        return module.apply(variables, inputs, False), train[0], updated
+
+    (logits, features), train_logits, updated = run(inputs)
+    assert np.isfinite(logits).all()
+    assert np.isfinite(train_logits).all()
+    assert np.abs(logits).max() > 0
+    # Evaluation looks at each example alone; a model with batch norm or dropout doesn't in training.
+    (backward, _), *_ = run(inputs[::-1])
+    np.testing.assert_allclose(backward[::-1], logits, rtol=1e-4, atol=1e-5)
+    assert np.allclose(train_logits, logits) == (name in ("lenet5", "lstm", "vit_tiny"))
+    assert jax.tree.structure(updated) == jax.tree.structure(
+        {"batch_stats": variables["batch_stats"]} if "batch_stats" in variables else {}
+    )
+    for old, new in zip(
+        jax.tree.leaves(variables.get("batch_stats")), jax.tree.leaves(updated), strict=True
+    ):
+        assert (old != new).any()
+    # A pre-activation becomes its stage by ReLU (WRN's by batch norm before it).
+    for stage in [] if name.startswith("wrn") else [n[:-4] for n in features if n.endswith("_pre")]:
+        np.testing.assert_array_equal(jax.nn.relu(features[f"{stage}_pre"]), features[stage])
+
+
+def test_jit_equals_eager():
+    module = MODELS["resnet20"].tiny().build(5, jnp.float32)
+    inputs = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    variables = module.init(jax.random.key(0), inputs, False)
+    eager = module.apply(variables, inputs, False)
+    compiled = jax.jit(module.apply, static_argnums=2)(variables, inputs, False)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), eager, compiled)
+
+
+@pytest.mark.parametrize("config", {type(c): c for c in MODELS.values()}.values(), ids=repr)
+def test_impossible_inputs_are_named(config: ModelConfig):
+    with pytest.raises(UsageError, match="classes=0"):
+        config.build(0, jnp.float32)
+    module = config.build(10, jnp.float32)
+    pixels = jnp.zeros((2, 32, 32, 3), jnp.uint8)
+    with pytest.raises(UsageError, match="uint8"):
+        jax.eval_shape(lambda: module.init(jax.random.key(0), pixels, False))

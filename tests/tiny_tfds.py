@@ -1,0 +1,90 @@
+"""Writes small sets as tensorflow-datasets stores them, without TensorFlow or a download."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write(
+    directory: Path,
+    name: str,
+    splits: dict[str, tuple[list[np.ndarray], list[int]]],
+    *,
+    classes: int = 3,
+    shape: tuple[int | None, int | None, int] = (4, 4, 3),
+    file_format: str = "array_record",
+) -> None:
+    """A set `name`, version 1.0.0, of PNG images and labels: {split: (images, labels)}."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=shape),
+            "label": tfds.features.ClassLabel(num_classes=classes),
+        }
+    )
+    examples = {
+        split: [
+            features.serialize_example({"image": io.BytesIO(png(image)), "label": label})
+            for image, label in zip(images, labels, strict=True)
+        ]
+        for split, (images, labels) in splits.items()
+    }
+    write_examples(directory, name, features, examples, ("image", "label"), file_format)
+
+
+def write_examples(
+    directory: Path,
+    name: str,
+    features,
+    examples: dict[str, list[bytes]],
+    supervised: tuple[str, str] | None = None,
+    file_format: str = "array_record",
+) -> None:
+    """A set of any features: {split: serialised examples}."""
+    folder = directory / name / "1.0.0"
+    folder.mkdir(parents=True)
+    for split, records in examples.items():
+        _write_records(folder / f"{name}-{split}.{file_format}-00000-of-00001", records)
+    features.save_config(folder)
+    info = {
+        "name": name,
+        "version": "1.0.0",
+        "fileFormat": file_format,
+        "moduleName": "tests",
+        "splits": [
+            {
+                "name": split,
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "numBytes": str(sum(map(len, records))),
+                "shardLengths": [str(len(records))],
+            }
+            for split, records in examples.items()
+        ],
+    }
+    if supervised:
+        keys = [{"featureKey": key} for key in supervised]
+        info["supervisedKeys"] = {"tuple": {"items": keys}}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _write_records(path: Path, records: list[bytes]) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
+
+
+def random_images(count: int, shape: tuple[int, int, int] = (4, 4, 3), seed: int = 0) -> list:
+    return list(np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8))
