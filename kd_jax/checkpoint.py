@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from safetensors.numpy import save_file
 
 from kd_jax import tree
 from kd_jax.state import Snapshot
@@ -81,6 +82,14 @@ class Store:
         if self._manager is not None:
             self._manager.close()
             self._manager = None
+
+    def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Writes named arrays to NAME.safetensors beside the checkpoints."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        partial = self.folder / f"{name}.safetensors.partial"
+        save_file(contiguous, partial)
+        os.replace(partial, self.folder / f"{name}.safetensors")
 
     # History --------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """An experiment as data: models, data, and stages that name what they start from and learn from."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from kd_jax.augment import Augment
 from kd_jax.datasets import Data
@@ -70,6 +72,12 @@ class Distill(Train):
         super().__post_init__()
         require(self.hard_weight >= 0, f"hard-weight {self.hard_weight} must not be negative")
         require(bool(self.teacher) or not self.terms, "terms need a teacher: set teacher to a stage")
+        complete = [name for name, term in self.terms.items() if term.complete]
+        require(
+            not complete or self.hard_weight == 0,
+            f"hard-weight {self.hard_weight} with the term {' and '.join(complete)}, which holds the "
+            "hard labels itself: set hard-weight to 0",
+        )
         weights = [self.hard_weight, *(term.weight for term in self.terms.values())]
         require(any(w > 0 for w in weights), "hard-weight and all weights of the terms are 0")
 
@@ -131,17 +139,19 @@ Stage = Train  # every stage so far is a training of some kind
 class Experiment:
     """What is run: stages in an order given by what each starts from and learns from."""
 
-    name: str
+    name: tyro.conf.Suppress[str]
     """Names the run's folder."""
     data: Data = dataclasses.field(default_factory=Data)
     teacher: ModelConfig | None = dataclasses.field(default=None, metadata=_variants(MODELS))
     """The large network."""
     student: ModelConfig = dataclasses.field(
-        default_factory=lambda: MODELS["mlp"], metadata=_variants(MODELS)
+        default_factory=lambda: MODELS["lenet_300_100"], metadata=_variants(MODELS)
     )
     """The small network, or the one to be made small."""
-    stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
-    """The stages by name."""
+    stages: Annotated[dict[str, Stage], tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=dict
+    )
+    """The stages by name; their flags are --NAME.FIELD."""
     only: tuple[str, ...] = ()
     """Run just these stages and what they need; empty: all."""
     seeds: int = 3
@@ -192,6 +202,13 @@ class Experiment:
             require(bool(stage.teacher) or not needs, f"{name} needs a teacher: set {name}.teacher")
             if stage.teacher:
                 self._check_reference(f"{name}.teacher", stage.teacher)
+        before = self.stages.get(stage.start)
+        if isinstance(stage, Prune) and isinstance(before, Prune) and not stage.threshold:
+            require(
+                before.threshold > 0 or stage.sparsity >= before.sparsity,
+                f"{name}.sparsity {stage.sparsity} is below the {before.sparsity} of "
+                f"{stage.start!r}, which it starts from: what is pruned stays pruned",
+            )
 
     def _check_reference(self, flag: str, stage: str) -> None:
         if stage not in self.stages:

@@ -88,8 +88,7 @@ def _turns(eqn: Any) -> int:
     if eqn.primitive.name == "scan":
         return eqn.params["length"]
     if eqn.primitive.name == "shard_map":
-        mesh, manual = eqn.params["mesh"], eqn.params["manual_axes"]
-        return math.prod(mesh.shape[axis] for axis in manual)
+        return math.prod(eqn.params["mesh"].shape[a] for a in eqn.params["newly_manual_axes"])
     return 1
 
 

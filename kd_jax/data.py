@@ -137,11 +137,13 @@ def streamed(config: Data, spec: Spec, train: Source, test: Source) -> Dataset:
 def _test_split(config: Data, builder: Any) -> str:
     """`test`, or `validation` where a set has no test labels (ImageNet)."""
     splits = builder.info.splits
-    for name in ("test", "validation") if "train" in splits else ():
-        if name in splits and splits[name].num_examples:
-            # A label that is withheld is stored as -1.
-            if sources.open_split(config, builder, name).label_of(0) >= 0:
-                return name
+    stored = [name for name in splits if splits[name].num_examples]
+    for name in ("test", "validation"):
+        # A label that is withheld is stored as -1.
+        if {"train", name} <= set(stored) and (
+            sources.open_split(config, builder, name).label_of(0) >= 0
+        ):
+            return name
     raise UsageError(
         f"--data.name {config.name}: needs a train split and a labelled test or validation split, "
         f"has {', '.join(splits)}; choose another, such as {', '.join(DATASETS)}"

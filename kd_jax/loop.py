@@ -68,6 +68,7 @@ def fit(
     store: Store | None = None,
     report: Reporter | None = None,
     save_seconds: float = 30.0,
+    name: str = "",
 ) -> Any:
     """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint."""
     report = report or Silent()
@@ -78,7 +79,7 @@ def fit(
     step, carry = found if found is not None else (0, carry)
     if store is not None:
         store.rewind(step)
-    report.advance(step, 0.0)
+    report.begin(name, job.program.steps, step)
     runner = _Runner(job, step)
     saved = time.monotonic()
     while step < job.program.steps:

@@ -18,7 +18,7 @@ from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.devices import batch_sharding, loops_well, replicated
 from kd_jax.errors import require
-from kd_jax.evaluate import EVALUATION_BATCH, accuracy, agreement, cross_entropy, predictions
+from kd_jax.metrics import EVALUATION_BATCH, accuracy, agreement, cross_entropy, predictions
 from kd_jax.forward import Model
 from kd_jax.loop import Job, Reporter, Silent, fit
 from kd_jax.objective import Settings
@@ -69,8 +69,9 @@ def run(
     if teacher is not None:
         facts |= _introduce(teacher, data, report)
     job = _job(stage, program, settings, seed_array, data, teacher, state)
-    report.begin(name, program.steps, 0)
-    state = fit(job, state, store, report, save_seconds)
+    if store is not None and job.teacher is not None and job.teacher.logits is not None:
+        _keep_outputs(store, data, job.teacher.logits)
+    state = fit(job, state, store, report, save_seconds, name)
     snapshot = jax.jit(state_lib.rest)(state)
     jax.block_until_ready(snapshot)
     seconds = time.monotonic() - began
@@ -135,6 +136,19 @@ def _introduce(teacher: Taught, data: Dataset, report: Reporter) -> dict[str, An
     measured = evaluate(teacher[0], data, teacher[1], "validation")["accuracy"]
     report.note(f"the teacher's validation accuracy: {100 * np.mean(measured):.2f} %")
     return {"teacher_validation_accuracy": measured}
+
+
+def _keep_outputs(store: Store, data: Dataset, logits: Array) -> None:
+    """The teacher's outputs, in a file that others can use too."""
+    assert isinstance(data.train, Split)
+    size = logits.shape[1]
+    arrays = {
+        "ids": data.train.ids[:size],
+        "labels": data.train.labels[:size],
+        "logits": np.asarray(logits),
+        "probabilities": np.asarray(jax.nn.softmax(logits)),
+    }
+    store.keep("teacher_outputs", arrays)
 
 
 def _program(

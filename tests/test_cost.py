@@ -70,9 +70,11 @@ def test_nested_programs():
     weights = shape(4, 4)
     step = lambda x, w: x @ w  # noqa: E731
     once = 2 * 4 * 4
+    with_jvp = jax.custom_jvp(step)
+    with_jvp.defjvps(lambda g, out, x, w: g @ w, None)
     with_rule = jax.custom_vjp(step)
     with_rule.defvjp(lambda x, w: (step(x, w), w), lambda w, g: (g @ w.T, None))
-    for wrapped in (jax.jit(step), jax.checkpoint(step), jax.custom_jvp(step), with_rule):
+    for wrapped in (jax.jit(step), jax.checkpoint(step), with_jvp, with_rule):
         assert macs(wrapped, shape(2, 4), weights) == once
     assert macs(jax.vmap(step, (0, None)), shape(5, 2, 4), weights) == 5 * once
 

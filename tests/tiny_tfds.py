@@ -88,3 +88,14 @@ def _write_records(path: Path, records: list[bytes]) -> None:
 
 def random_images(count: int, shape: tuple[int, int, int] = (4, 4, 3), seed: int = 0) -> list:
     return list(np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8))
+
+
+LABELS = [i // 10 for i in range(30)]  # class by class, as real sets are stored
+
+
+def three_classes(directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Writes a set `tiny`: 30 images labelled LABELS to train, 9 to test; gives both."""
+    train, test = random_images(30), random_images(9, seed=1)
+    splits = {"train": (train, LABELS), "test": (test, [i % 3 for i in range(9)])}
+    write(directory, "tiny", splits)
+    return np.stack(train), np.stack(test)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax import cost, tree
 from kd_jax.models import MODELS, ModelConfig
@@ -20,6 +21,7 @@ def usual_inputs(name: str) -> tuple[int, tuple[int, ...]]:
     return 100, (1, 32, 32, 3)
 
 
+@functools.cache
 def trace(
     config: ModelConfig, classes: int, shape: tuple[int, ...], dtype=jnp.float32, train=False
 ):
@@ -30,10 +32,35 @@ def trace(
     return jax.eval_shape(init, key, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
-@functools.cache
 def traced(name: str):
     """`trace` of a model of the table on its usual inputs."""
     return trace(MODELS[name], *usual_inputs(name))
+
+
+def drawn(shapes):
+    """Variables of these shapes with values of a trained network's size, drawn without compiling
+    an initialiser: batch norm's are neither 0 nor 1."""
+    generator = np.random.default_rng(0)
+
+    def draw(name, leaf):
+        if name.endswith("kernel"):
+            value = generator.normal(size=leaf.shape) / np.prod(leaf.shape[:-1]) ** 0.5
+        elif name.endswith(("scale", "var")):
+            value = generator.uniform(0.5, 1.5, size=leaf.shape)
+        else:
+            value = 0.1 * generator.normal(size=leaf.shape)
+        return jnp.asarray(value, leaf.dtype)
+
+    return tree.map_named(draw, shapes)
+
+
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
+
+
+def evaluate(module, variables, inputs):
+    """(logits, features) in evaluation, compiled as fast as it goes."""
+    run = functools.partial(module.apply, train=False)
+    return jax.jit(run, compiler_options=FAST_COMPILE)(variables, inputs)
 
 
 def count_params(config: ModelConfig, classes: int, shape: tuple[int, ...]) -> int:

@@ -1,0 +1,108 @@
+"""The cells of the report's table: what each column shows of a network."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from kd_jax.noise import summary
+from kd_jax.results import Results, Row
+from kd_jax.units import amount, duration, ratio, significant
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A value, its spread over seeds, and what stands below it or in brackets after it."""
+
+    value: str = "–"
+    spread: str = ""
+    extras: tuple[str, ...] = ()
+
+    def lines(self) -> str:
+        """For the screen."""
+        return "\n".join(part for part in (self.value, self.spread, *self.extras) if part)
+
+    def line(self) -> str:
+        """For Markdown."""
+        text = f"{self.value} {self.spread}".rstrip()
+        return f"{text} ({', '.join(self.extras)})" if self.extras else text
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A header, what it shows of a row, and whether that is a number."""
+
+    header: str
+    cell: Callable[[Results, Row], Cell]
+    numeric: bool = True
+
+
+def columns(results: Sequence[Results]) -> list[Column]:
+    """Those that some run has anything for; with several runs, their names come first."""
+    rows = [row for run in results for row in run.rows]
+    batches = sorted({int(batch) for row in rows for batch in row.latency})
+    pruned = any(sum(row.sparsity or ()) > 0 for row in rows)
+    smaller = any(len(run.rows) > 1 for run in results)
+    found = [Column("experiment", lambda run, row: _run(run), numeric=False)]
+    found = found if len(results) > 1 else []
+    found += [
+        Column("network", lambda run, row: Cell(row.label), numeric=False),
+        Column("accuracy %", lambda run, row: _percent(row.accuracy)),
+    ]
+    if any(_has_agreement(row) for row in rows):
+        found.append(Column("agrees with teacher %", _agreement))
+    found += [
+        Column("parameters", lambda run, row: Cell(f"{row.parameters:,}")),
+        Column("non-zero (pruned)" if pruned else "non-zero", _nonzero),
+        Column("MACs", lambda run, row: Cell(amount(row.macs))),
+        Column("size (smaller)" if smaller else "size", _size),
+    ]
+    return found + [Column(_latency_header(b), _latency(str(b))) for b in batches]
+
+
+def _run(run: Results) -> Cell:
+    return Cell(run.experiment, run.fingerprint)
+
+
+def _percent(values: Sequence[float]) -> Cell:
+    of = summary(values)
+    return Cell(f"{100 * of.mean:.2f}", "" if of.std is None else f"± {100 * of.std:.2f}")
+
+
+def _has_agreement(row: Row) -> bool:
+    """Every network agrees with itself: that is no news."""
+    return row.agreement is not None and row.agrees_with != row.stage
+
+
+def _agreement(run: Results, row: Row) -> Cell:
+    return _percent(row.agreement) if row.agreement and _has_agreement(row) else Cell()
+
+
+def _nonzero(run: Results, row: Row) -> Cell:
+    zeros = summary(row.sparsity).mean if row.sparsity else 0.0
+    extras = (f"{100 * zeros:.1f} %",) if zeros > 0 else ()
+    return Cell(f"{summary(row.nonzero).mean:,.0f}", extras=extras)
+
+
+def _size(run: Results, row: Row) -> Cell:
+    stored, first = summary(row.bytes).mean, summary(run.rows[0].bytes).mean
+    smaller = () if row is run.rows[0] or stored == 0 else (ratio(first / stored),)
+    return Cell(amount(stored, "B"), extras=smaller)
+
+
+def _latency_header(batch: int) -> str:
+    return "batch 1, ms (faster)" if batch == 1 else f"batch {batch}, ms (each, faster)"
+
+
+def _latency(batch: str) -> Callable[[Results, Row], Cell]:
+    def cell(run: Results, row: Row) -> Cell:
+        measured, first = row.latency.get(batch), run.rows[0]
+        if measured is None:
+            return Cell()
+        each = () if batch == "1" else (duration(measured.median_ms / 1e3 / int(batch)),)
+        # A network of the first row's model runs the same program: no zeros make it faster, and
+        # a ratio would only show the clock's noise.
+        if row.model == first.model or batch not in first.latency:
+            return Cell(significant(measured.median_ms), extras=each)
+        faster = ratio(first.latency[batch].median_ms / measured.median_ms)
+        return Cell(significant(measured.median_ms), extras=(*each, faster))
+
+    return cell

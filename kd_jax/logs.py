@@ -1,0 +1,65 @@
+"""TensorBoard-readable logs, written as training goes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+
+class TensorBoard:
+    """A loop.Reporter that writes scalars: a curve a seed, in the stage's folder."""
+
+    def __init__(self, folder: Path, seeds: list[int]) -> None:
+        self.folder = folder
+        self.seeds = seeds
+        self._writers: list[SummaryWriter] = []
+
+    def begin(self, stage: str, steps: int, done: int) -> None:
+        # What was logged after the step that is resumed from is hidden, and logged again.
+        self._writers = [
+            SummaryWriter(str(self.folder / f"seed-{seed}"), purge_step=done + 1)
+            for seed in self.seeds
+        ]
+
+    def advance(self, step: int, examples_per_second: float) -> None: ...
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        curves = {f"train/{name}": values for name, values in record["train"].items()}
+        curves |= {n: record[n] for n in ("validation_accuracy", "sparsity") if n in record}
+        for i, writer in enumerate(self._writers):
+            for name, values in curves.items():
+                writer.add_scalar(name, np.asarray(values)[i], record["step"])
+
+    def end(self, stage: str, seconds: float) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def note(self, text: str) -> None: ...
+
+
+class Several:
+    """A loop.Reporter that tells several others."""
+
+    def __init__(self, *reporters: Any) -> None:
+        self.reporters = reporters
+
+    def begin(self, stage: str, steps: int, done: int) -> None:
+        for reporter in self.reporters:
+            reporter.begin(stage, steps, done)
+
+    def advance(self, step: int, examples_per_second: float) -> None:
+        for reporter in self.reporters:
+            reporter.advance(step, examples_per_second)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        for reporter in self.reporters:
+            reporter.epoch(record)
+
+    def end(self, stage: str, seconds: float) -> None:
+        for reporter in self.reporters:
+            reporter.end(stage, seconds)
+
+    def note(self, text: str) -> None:
+        for reporter in self.reporters:
+            reporter.note(text)

@@ -1,0 +1,89 @@
+"""Means and spreads over seeds, and whether a difference is more than noise."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from kd_jax.errors import require
+from kd_jax.results import Results, Row
+
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Mean and sample standard deviation (n - 1 below the fraction) of n values, one a seed.
+    One value has no standard deviation."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """How much higher one network's values are than another's, paired by seed.
+
+    Attributes:
+      difference: of the values of one seed, summarised over seeds.
+      better: seeds in which it is above zero.
+      low, high: 95 % interval of the mean difference (Student's t); None for one seed.
+      p: two-sided probability of such a mean difference if there were none; None for one seed.
+    """
+
+    difference: Summary
+    better: int
+    low: float | None
+    high: float | None
+    p: float | None
+
+    @property
+    def beyond_noise(self) -> bool | None:
+        """Whether the interval leaves zero out. None for one seed: its noise is unknown."""
+        return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Mean ± sample standard deviation."""
+    x = np.asarray(values, np.float64)
+    return Summary(float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else None, x.size)
+
+
+def gain(values: Sequence[float], others: Sequence[float]) -> Gain:
+    """Paired comparison: entry i of both is of the same seed.
+
+    Student, "The Probable Error of a Mean", 1908, https://doi.org/10.2307/2331554. Seeds share
+    their initial parameters and order of examples between two stages, so that much of the noise
+    is common to a pair; the interval says nothing of what another test set would give.
+    """
+    require(len(values) == len(others), "a paired comparison needs the same seeds on both sides")
+    differences = np.subtract(values, others, dtype=np.float64)
+    of = summary(differences.tolist())
+    better = int(np.sum(differences > 0))
+    if of.std is None:
+        return Gain(of, better, None, None, None)
+    error = of.std / math.sqrt(of.n)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, of.n - 1)) * error
+    return Gain(of, better, of.mean - reach, of.mean + reach, _p_value(of.mean, error, of.n))
+
+
+def _p_value(mean: float, error: float, n: int) -> float:
+    if error == 0:  # the same difference for every seed
+        return 1.0 if mean == 0 else 0.0
+    return 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+
+
+def comparisons(results: Results) -> list[tuple[Row, Row, Gain]]:
+    """(row, other, gain in accuracy of the row over the other) for all that are to be compared."""
+    found = []
+    for index, row in enumerate(results.rows):
+        names = row.compared_with
+        if names is None:
+            earlier = [other.stage for other in results.rows[:index] if other.model == row.model]
+            names = earlier[:1]
+        for other in map(results.row, names):
+            found.append((row, other, gain(row.accuracy, other.accuracy)))
+    return found

@@ -1,0 +1,69 @@
+"""The notes under the report's table: how sure the numbers are, where they come from, and what
+they mean."""
+
+from collections.abc import Sequence
+
+from kd_jax.noise import Gain, comparisons
+from kd_jax.results import Results
+from kd_jax.units import duration, significant
+
+FIRST_ROW = (
+    "“Pruned” is the share of the prunable parameters; “smaller” and “faster” say how many times "
+    "against the run's first row; “each” is the time of one example."
+)
+
+
+def findings(results: Sequence[Results]) -> list[str]:
+    """How each network's accuracy compares, and whether by more than noise; a sentence each."""
+    lines = []
+    for run in results:
+        for row, other, gain in comparisons(run):
+            lines.append(_prefix(results, run) + _sentence(row.label, other.label, gain))
+    return lines
+
+
+def origins(results: Sequence[Results]) -> list[str]:
+    """What was run, on which data, by which command, where."""
+    return [_prefix(results, run) + line for run in results for line in _origin(run)]
+
+
+def conventions(results: Sequence[Results]) -> list[str]:
+    """How the numbers are counted."""
+    return [FIRST_ROW, *dict.fromkeys(line for run in results for line in run.convention)]
+
+
+def _prefix(results: Sequence[Results], run: Results) -> str:
+    return f"{run.experiment} {run.fingerprint}: " if len(results) > 1 else ""
+
+
+def _sentence(label: str, other: str, gain: Gain) -> str:
+    text = f"{label} against {other}: {100 * gain.difference.mean:+.2f}"
+    if gain.difference.std is None or gain.low is None or gain.high is None:
+        return f"{text} points, with one seed: how much of it is noise is unknown."
+    verdict = "more than the noise" if gain.beyond_noise else "within the noise"
+    return (
+        f"{text} ± {100 * gain.difference.std:.2f} points, better in {gain.better} of "
+        f"{gain.difference.n} seeds, 95 % interval {100 * gain.low:+.2f} to "
+        f"{100 * gain.high:+.2f}: {verdict}."
+    )
+
+
+def _origin(run: Results) -> list[str]:
+    data, machine = run.data, run.environment
+    models: dict[str, list[str]] = {}
+    for row in run.rows:
+        models.setdefault(row.model, []).append(row.label)
+    named = [f"{model}: {', '.join(labels)}" for model, labels in models.items()]
+    note = f" ({data.note})" if data.note else ""
+    seeds = "seed" if len(run.seeds) == 1 else "seeds"
+    return [
+        *([run.about] if run.about else []),
+        f"Networks: {'; '.join(named)}.",
+        f"Data: {data.name}{note}: {data.train:,} examples to train, {data.validation:,} to "
+        f"validate, {data.test:,} to test, of which one is {significant(100 / data.test, 2)} "
+        "points.",
+        f"Made in {duration(run.seconds)} by `{run.command}` with {seeds} "
+        f"{', '.join(map(str, run.seeds))}; jax {machine.jax}, flax {machine.flax}, Python "
+        f"{machine.python}; {machine.platform}, {machine.device}; {machine.cpu}, "
+        f"{machine.threads} of {machine.cores} cores.",
+    ]

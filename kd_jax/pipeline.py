@@ -1,0 +1,170 @@
+"""An experiment from its config to trained networks in a folder: stage after stage, skipping what
+is done and resuming what was interrupted."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from kd_jax import stages
+from kd_jax.checkpoint import Store, write_json
+from kd_jax.config import Distill, Experiment, Prune
+from kd_jax.data import Dataset, load
+from kd_jax.errors import UsageError
+from kd_jax.forward import Model, from_linen
+from kd_jax.logs import Several, TensorBoard
+from kd_jax.loop import Reporter
+from kd_jax.serialize import difference, fingerprint, from_data, to_data
+from kd_jax.state import Snapshot
+
+Seeds = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An experiment with its folder, data and models at hand."""
+
+    experiment: Experiment
+    folder: Path
+    data: Dataset
+    models: dict[str, Model]
+
+    @property
+    def groups(self) -> list[Seeds]:
+        """Seeds that train together."""
+        first, count = self.experiment.seed, self.experiment.seeds
+        seeds = tuple(range(first, first + count))
+        return [seeds] if self.experiment.together else [(seed,) for seed in seeds]
+
+    def model(self, stage: str) -> Model:
+        return self.models[self.experiment.stages[stage].model]
+
+    def store(self, stage: str, seeds: Seeds) -> Store:
+        return Store(self.folder / stage / f"seeds-{'-'.join(map(str, seeds))}")
+
+    def network(self, stage: str, seeds: Seeds) -> Snapshot:
+        """The result of a finished stage, [S, ...]."""
+        store = self.store(stage, seeds)
+        if store.facts() is None:
+            raise UsageError(f"{self.folder}: stage {stage!r} is not finished; run it first")
+        return store.load()
+
+    def label(self, stage: str) -> str:
+        """What the network is, in a reader's words."""
+        description = self.experiment.stages[stage]
+        if isinstance(description, Prune):
+            first = self.label(description.start) if description.start else description.model
+            return f"{first}, pruned" if "," in first else f"{first} and pruned"
+        if isinstance(description, Distill):
+            return f"{description.model} distilled"
+        alone = description.model == "student" and self.experiment.teacher is not None
+        return f"{description.model} alone" if alone else description.model
+
+    def reference(self) -> str:
+        """The stage whose network the others are compared with: the first teacher, or else the
+        first network."""
+        order = self.experiment.order()
+        teachers = [s for s in order if self.experiment.stages[s].model == "teacher"]
+        return (teachers or list(order))[0]
+
+
+def folder_of(experiment: Experiment) -> Path:
+    """Where an experiment's run lives: named by what it computes."""
+    return Path(experiment.out) / f"{experiment.name}-{fingerprint(experiment)}"
+
+
+def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
+    """Reads data, builds models, and checks everything that can be checked before training.
+
+    Raises:
+      UsageError: something in the experiment can't work.
+    """
+    if not experiment.stages:
+        raise UsageError(f"experiment {experiment.name!r} has no stages")
+    data = load(experiment.data, lambda done, total: _reading(report, done, total))
+    dtype = jnp.dtype(experiment.compute)
+    configs = {"teacher": experiment.teacher, "student": experiment.student}
+    models = {
+        role: from_linen(config.build(data.spec.classes, dtype))
+        for role, config in configs.items()
+        if config is not None
+    }
+    run = Run(experiment, folder, data, models)
+    for stage in experiment.order():
+        stages.check(stage, experiment.stages[stage], run.model(stage), data)
+    return run
+
+
+def _reading(report: Reporter, done: int, total: int) -> None:
+    if done == total or done % 10_000 == 0:
+        report.note(f"reading images: {done:,} of {total:,}")
+
+
+def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
+    """The run in a folder. `data_dir` replaces where its data were when it ran."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise UsageError(f"{folder}: no config.json here, so no run of kd_jax")
+    try:
+        experiment = from_data(json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UsageError(f"{path}: damaged ({error})") from error
+    if data_dir:
+        data = dataclasses.replace(experiment.data, dir=data_dir)
+        experiment = dataclasses.replace(experiment, data=data)
+    return prepare(experiment, folder, report)
+
+
+def claim(experiment: Experiment, folder: Path) -> None:
+    """Makes the run's folder and writes the full config into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", to_data(experiment))
+    except OSError as error:
+        raise UsageError(
+            f"out {experiment.out!r}: can't write to {folder} ({error.strerror}): "
+            "choose another folder by --out"
+        ) from error
+
+
+def train(run: Run, report: Reporter) -> None:
+    """Runs all stages that are not done."""
+    for stage in run.experiment.order():
+        for seeds in run.groups:
+            _train_stage(run, stage, seeds, report)
+
+
+def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
+    store = run.store(stage, seeds)
+    which = f"{stage} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
+    if store.facts() is not None:
+        report.note(f"{which}: done before")
+        return
+    description = run.experiment.stages[stage]
+    start = run.network(description.start, seeds) if description.start else None
+    teacher = None
+    if isinstance(description, Distill) and description.teacher:
+        name = description.teacher
+        teacher = (run.model(name), run.network(name, seeds))
+    stages.run(
+        description,
+        run.model(stage),
+        run.data,
+        start=start,
+        teacher=teacher,
+        seeds=seeds,
+        devices=run.experiment.devices,
+        store=store,
+        report=Several(report, TensorBoard(store.folder / "tensorboard", list(seeds))),
+        save_seconds=run.experiment.checkpoint_seconds,
+        name=which,
+    )
+
+
+def describe_difference(preset: Experiment, chosen: Experiment) -> list[str]:
+    """A line for each field in which an experiment differs from its preset."""
+    show: Any = lambda value: "-" if value is None else value  # noqa: E731
+    pairs = difference(preset, chosen)
+    return [f"{flag}: {show(before)} -> {show(after)}" for flag, before, after in pairs]

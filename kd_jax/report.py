@@ -1,0 +1,161 @@
+"""Results for people and for other programs: a table on the screen, Markdown, CSV, JSON."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kd_jax import results as results_lib
+from kd_jax.checkpoint import write_json, write_text
+from kd_jax.columns import Column, columns
+from kd_jax.noise import summary
+from kd_jax.notes import conventions, findings, origins
+from kd_jax.results import Results, Row
+
+HISTORIES = "histories.json"
+
+Histories = dict[str, list[dict[str, Any]]]
+
+
+# For people -------------------------------------------------------------------------------------
+
+
+def table(results: Sequence[Results]) -> Table:
+    """The table for the screen. It fits into 80 columns where the networks' names are short."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1, header_style="bold")
+    head = columns(results)
+    pairs = [(run, row) for run in results for row in run.rows]
+    for column in head:
+        texts = [column.cell(run, row).lines() for run, row in pairs]
+        _add_column(shown, column, texts)
+    for run, row in pairs:
+        cells = (column.cell(run, row).lines() for column in head)
+        shown.add_row(*map(Text, cells), end_section=row is run.rows[-1])
+    return shown
+
+
+def _add_column(shown: Table, column: Column, texts: Sequence[str]) -> None:
+    """Numbers are never cut or wrapped; a name may wrap between its words."""
+    if column.numeric:
+        header = Text("\n".join(column.header.split()))
+        shown.add_column(header, justify="right", no_wrap=True, overflow="ignore")
+    else:
+        words = [word for text in texts for word in text.split()]
+        shown.add_column(Text(column.header), min_width=max(map(len, words)))
+
+
+def show(results: Sequence[Results], console: Console | None = None) -> None:
+    """Prints the table, and what can be said of it; the conventions are in table.md."""
+    console = console or Console()
+    console.print(table(results))
+    for note in (*findings(results), *origins(results)):
+        console.print(Text(f"• {note}"))
+
+
+def markdown(results: Sequence[Results]) -> str:
+    """The table and all notes in GitHub's Markdown."""
+    head = columns(results)
+    ruler = ["---:" if column.numeric else "---" for column in head]
+    lines = [[column.header for column in head], ruler]
+    lines += [[column.cell(run, row).line() for column in head] for run in results for row in run.rows]
+    escaped = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+    notes = (*findings(results), *origins(results), *conventions(results))
+    return "\n".join([*(f"| {line} |" for line in escaped), "", *(f"- {note}" for note in notes), ""])
+
+
+# For programs -----------------------------------------------------------------------------------
+
+
+def csv_text(results: Sequence[Results]) -> str:
+    """All numbers in full, a row a network, a column a seed."""
+    records = [_record(run, row) for run in results for row in run.rows]
+    fields = dict.fromkeys(name for record in records for name in record)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(fields), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _record(run: Results, row: Row) -> dict[str, Any]:
+    record: dict[str, Any] = {"experiment": run.experiment, "fingerprint": run.fingerprint}
+    names = ("stage", "label", "model", "parameters", "prunable", "macs", "bytes_dense", "seconds")
+    record |= {name: getattr(row, name) for name in names}
+    for name, values in results_lib.per_seed(row):
+        if name.startswith("layers."):
+            continue  # they are in results.json
+        of = summary(values)
+        record |= {f"{name}_mean": of.mean, f"{name}_std": "" if of.std is None else of.std}
+        record |= {f"{name}_seed_{s}": x for s, x in zip(run.seeds, values, strict=True)}
+    record["agrees_with"] = row.agrees_with
+    for batch, measured in sorted(row.latency.items(), key=lambda item: int(item[0])):
+        fields = dataclasses.asdict(measured).items()
+        record |= {f"latency_batch_{batch}_{name}": value for name, value in fields}
+    return record
+
+
+def json_text(results: Sequence[Results]) -> str:
+    """A list of the runs' results.json."""
+    return json.dumps([json.loads(results_lib.to_json(run)) for run in results], indent=1) + "\n"
+
+
+# On disk ----------------------------------------------------------------------------------------
+
+
+def write(folder: Path | str, results: Results, histories: Histories | None = None) -> list[Path]:
+    """Writes results.json, table.md, table.csv and the plots into a run's folder.
+
+    Args:
+      histories: {stage: the records of its epochs}, kept too; None: no training curves.
+
+    Returns:
+      The files.
+    """
+    from kd_jax import plots  # here: a table alone needs no matplotlib
+
+    folder = Path(folder)
+    results_lib.write(folder, results)
+    if histories:
+        write_json(folder / HISTORIES, histories)
+    return [folder / results_lib.FILE, *_tables(folder, [results])] + plots.save_all(
+        folder, results, histories or {}
+    )
+
+
+def write_report(
+    folder: Path | str, results: Sequence[Results], runs: Sequence[Path | str]
+) -> list[Path]:
+    """Writes table.md, table.csv, table.json and plots of one or several runs into a folder.
+
+    Args:
+      runs: the runs' folders, in the order of `results`.
+    """
+    from kd_jax import plots
+
+    folder = Path(folder)
+    write_text(folder / "table.json", json_text(results))
+    files = [folder / "table.json", *_tables(folder, results)]
+    if len(results) > 1:
+        return [*files, plots.save_sizes(folder, results)]
+    path = Path(runs[0]) / HISTORIES
+    histories = json.loads(path.read_text()) if path.exists() else {}
+    return files + plots.save_all(folder, results[0], histories)
+
+
+def _tables(folder: Path, results: Sequence[Results]) -> list[Path]:
+    write_text(folder / "table.md", markdown(results))
+    write_text(folder / "table.csv", csv_text(results))
+    return [folder / "table.md", folder / "table.csv"]
+
+
+def read(folders: Sequence[Path | str]) -> list[Results]:
+    """The results of runs' folders. Raises UsageError for one that has none."""
+    return [results_lib.read(Path(folder)) for folder in folders]

@@ -1,0 +1,236 @@
+"""What a run has found, as data: its rows, one a stage; how they are read and written.
+
+Lists have an entry a seed, in the order of `Results.seeds`, unless they say otherwise. Accuracies,
+agreements and sparsities are fractions in [0, 1].
+"""
+
+import dataclasses
+import json
+import math
+import operator
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_jax import latency as latency_lib
+from kd_jax import size
+from kd_jax.checkpoint import write_text
+from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.latency import Latency
+
+FILE = "results.json"
+FORMAT = 1  # of the file; goes up when an old file can no longer be read
+
+CONVENTIONS = (
+    "± is the sample standard deviation over seeds. Everything is measured on the test set, after "
+    "the last step of a stage; no choice was made by it.",
+    "MACs: multiply-accumulates of one example's forward pass, in matrix products and "
+    "convolutions, counted dense; FLOPs are twice that.",
+    size.CONVENTION,
+    latency_lib.CONVENTION,
+)
+
+
+class _Typed:
+    """Takes lists, numpy's numbers and nested dicts, and keeps tuples, Python's and dataclasses."""
+
+    def __post_init__(self) -> None:
+        for name, kind in typing.get_type_hints(type(self)).items():
+            value = _typed(kind, getattr(self, name), f"{type(self).__name__}.{name}")
+            object.__setattr__(self, name, value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer(_Typed):
+    """One prunable tensor: its entries, and how many of them are pruned."""
+
+    size: int
+    pruned: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Environment(_Typed):
+    """What it ran on."""
+
+    python: str
+    jax: str
+    jaxlib: str
+    flax: str
+    optax: str
+    orbax: str
+    platform: str
+    """cpu, gpu or tpu."""
+    device: str
+    """JAX's name of the kind of device."""
+    cpu: str
+    """Model name."""
+    cores: int
+    threads: int
+    """Cores that this process may use."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFacts(_Typed):
+    """Which examples: the name of the set, a note on it, and the sizes of its splits."""
+
+    name: str
+    note: str = ""
+    train: int
+    validation: int
+    test: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row(_Typed):
+    """The network that one stage left."""
+
+    stage: str
+    label: str
+    """For people: "student distilled"."""
+    model: str
+    """The architecture in short; rows that share it run the same program."""
+    accuracy: Sequence[float]
+    cross_entropy: Sequence[float]
+    """In nats."""
+    validation_accuracy: Sequence[float] | None = None
+    agreement: Sequence[float] | None = None
+    """Share of the test examples on which it chooses the class that `agrees_with` chooses."""
+    agrees_with: str = ""
+    """The stage whose network taught it."""
+    parameters: int
+    nonzero: Sequence[int]
+    prunable: int = 0
+    sparsity: Sequence[float] | None = None
+    """Pruned share of the prunable parameters."""
+    layers: dict[str, Layer] = dataclasses.field(default_factory=dict)
+    macs: int
+    """Multiply-accumulates of one example, dense."""
+    bytes_dense: int
+    bytes: Sequence[int]
+    """As stored; see size.py."""
+    latency: dict[str, Latency] = dataclasses.field(default_factory=dict)
+    """By batch size; of one seed's network."""
+    seconds: float = 0.0
+    """Of training."""
+    compared_with: Sequence[str] | None = None
+    """Stages whose accuracy it is compared with; None: the first earlier one with its model."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results(_Typed):
+    """One run of an experiment."""
+
+    experiment: str
+    fingerprint: str
+    about: str = ""
+    command: str
+    seeds: Sequence[int]
+    environment: Environment
+    data: DataFacts
+    seconds: float
+    """Of the whole run."""
+    rows: Sequence[Row]
+    convention: Sequence[str] = CONVENTIONS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.rows) > 0, "Results.rows is empty: give a row a stage")
+        names = [row.stage for row in self.rows]
+        require(len(set(names)) == len(names), f"Results.rows name a stage twice: {names}")
+        for row in self.rows:
+            for name, values in per_seed(row):
+                require(
+                    len(values) == len(self.seeds),
+                    f"{row.stage}.{name} has {len(values)} entries for {len(self.seeds)} seeds: "
+                    "give one a seed",
+                )
+
+    def row(self, stage: str) -> Row:
+        """The row of a stage."""
+        known = {row.stage: row for row in self.rows}
+        if stage not in known:
+            raise UsageError(f"stage {stage!r} has no row.{did_you_mean(stage, known)}")
+        return known[stage]
+
+
+def per_seed(row: Row) -> list[tuple[str, Sequence]]:
+    """(name, values) of all that has an entry a seed."""
+    names = ("accuracy", "cross_entropy", "validation_accuracy", "agreement", "nonzero")
+    values = [(name, getattr(row, name)) for name in (*names, "sparsity", "bytes")]
+    layers = [(f"layers.{name}.pruned", layer.pruned) for name, layer in row.layers.items()]
+    return [pair for pair in (*values, *layers) if pair[1] is not None]
+
+
+# JSON -------------------------------------------------------------------------------------------
+
+
+def to_json(results: Results) -> str:
+    """Strict JSON: what is not finite becomes a string, which from_json reads as the number."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        finite = not isinstance(value, float) or math.isfinite(value)
+        return value if finite else str(value)
+
+    data = {"format": FORMAT, **plain(dataclasses.asdict(results))}
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str, where: str = FILE) -> Results:
+    """The inverse of to_json. Raises UsageError, naming `where`, if it is anything else."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise UsageError(f"{where} is no JSON ({e}): run it again") from e
+    found = data.pop("format", None) if isinstance(data, dict) else None
+    require(found == FORMAT, f"{where} has format {found}, not {FORMAT}: run it again")
+    return _typed(Results, data, where)
+
+
+def write(folder: Path, results: Results) -> None:
+    """Writes results.json into a run's folder."""
+    write_text(Path(folder) / FILE, to_json(results))
+
+
+def read(folder: Path) -> Results:
+    """The results of a run's folder. Raises UsageError where there are none."""
+    path = Path(folder) / FILE
+    if not path.is_file():
+        missing = "no such folder" if not Path(folder).is_dir() else f"no {FILE}"
+        raise UsageError(f"{folder}: {missing}: run it first")
+    return from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """`value` as what an annotation says. Raises UsageError if it can't be."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    try:
+        if origin is Sequence:
+            return tuple(_typed(arguments[0], x, f"{where}[{i}]") for i, x in enumerate(value))
+        if origin is dict:
+            return {str(k): _typed(arguments[1], x, f"{where}.{k}") for k, x in value.items()}
+        if origin in (types.UnionType, typing.Union):
+            return None if value is None else _typed(arguments[0], value, where)
+        if dataclasses.is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
+            return _record(kind, value, where)
+        return {float: float, int: operator.index, str: str}.get(kind, lambda x: x)(value)
+    except UsageError:
+        raise
+    except (TypeError, ValueError, AttributeError) as e:
+        raise UsageError(f"{where} can't be {value!r}: {e}") from e
+
+
+def _record(kind: Any, value: dict[str, Any], where: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for name in value:
+        require(name in fields, f"{where}: no field {name!r}.{did_you_mean(name, fields)}")
+    needed = (n for n, f in fields.items() if f.default is f.default_factory)  # both are MISSING
+    for name in needed:
+        require(name in value, f"{where}: field {name!r} is missing: run it again")
+    return kind(**{name: _typed(hints[name], x, f"{where}.{name}") for name, x in value.items()})

@@ -1,0 +1,158 @@
+"""A finished run's networks, measured: the one place where test examples are read."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax import compiled, cost, latency, metrics, size, stages, tree
+from kd_jax.augment import normalise
+from kd_jax.config import Experiment
+from kd_jax.data import Split
+from kd_jax.environment import environment
+from kd_jax.loop import Reporter
+from kd_jax.pipeline import Run
+from kd_jax.prune import masks as masks_lib
+from kd_jax.results import DataFacts, Layer, Results, Row
+from kd_jax.state import Snapshot
+
+
+def summarise(run: Run, command: str, report: Reporter) -> Results:
+    """Evaluates the network of every stage on the whole test split, for all seeds; counts its
+    parameters, multiply-adds and bytes; and measures its latency."""
+    began = time.monotonic()
+    order = run.experiment.order()
+    report.note("evaluating on the test set")
+    logits = {stage: _test_logits(run, stage) for stage in order}
+    timings = _latencies(run, order, report)
+    rows = [_row(run, stage, logits, timings[stage]) for stage in order]
+    sizes = {split: len(getattr(run.data, split)) for split in ("train", "validation", "test")}
+    seconds = sum(row.seconds for row in rows) + time.monotonic() - began
+    return Results(
+        experiment=run.experiment.name,
+        fingerprint=run.folder.name.removeprefix(f"{run.experiment.name}-"),
+        command=command,
+        seeds=[seed for seeds in run.groups for seed in seeds],
+        environment=environment(),
+        data=DataFacts(name=run.data.spec.name, note=run.data.spec.note, **sizes),
+        seconds=seconds,
+        rows=rows,
+    )
+
+
+def histories(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """{stage: its records}, the lists of all seeds joined."""
+    return {stage: _history(run, stage) for stage in run.experiment.order()}
+
+
+def _history(run: Run, stage: str) -> list[dict[str, Any]]:
+    groups = [run.store(stage, seeds).history() for seeds in run.groups]
+    joined = []
+    for records in zip(*groups, strict=False):
+        first = dict(records[0])
+        for name in ("validation_accuracy", "sparsity"):
+            if name in first:
+                first[name] = [value for record in records for value in record[name]]
+        first["train"] = {
+            name: [value for record in records for value in record["train"][name]]
+            for name in first["train"]
+        }
+        joined.append(first)
+    return joined
+
+
+def _test_logits(run: Run, stage: str) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [S, N, K] of all seeds, labels [N])."""
+    model, data = run.model(stage), run.data
+    predict = compiled.predictor(model, data.spec, metrics.EVALUATION_BATCH)
+    found = [
+        metrics.predictions(model, data.spec, run.network(stage, seeds), data.test, predict)
+        for seeds in run.groups
+    ]
+    return np.concatenate([logits for logits, _ in found]), found[0][1]
+
+
+def _first_seed(snapshot: Snapshot) -> Snapshot:
+    return jax.tree.map(lambda x: x[0], snapshot)
+
+
+def _latencies(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, Any]:
+    """{stage: {batch: Latency}} of the first seed's networks."""
+    report.note("measuring latency")
+    batches = sorted({1, run.experiment.latency_batch})
+    inputs = normalise(jnp.asarray(_some_images(run, batches[-1])), run.data.spec)
+    networks = {
+        stage: (run.model(stage), _first_seed(run.network(stage, run.groups[0])).variables)
+        for stage in order
+    }
+    return latency.measure(networks, {batch: inputs[:batch] for batch in batches})
+
+
+def _some_images(run: Run, count: int) -> np.ndarray:
+    """`count` stored test images, again from the first where there are fewer."""
+    places = np.arange(count) % len(run.data.test)
+    if isinstance(run.data.test, Split):
+        return run.data.test.inputs[places]
+    return np.stack([run.data.test[int(place)][0] for place in places])
+
+
+def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -> Row:
+    z, labels = logits[stage]
+    reference = run.reference()
+    networks = [
+        jax.tree.map(lambda x, i=i: x[i], run.network(stage, seeds))
+        for seeds in run.groups
+        for i in range(len(seeds))
+    ]
+    first = networks[0]
+    reports = [masks_lib.report(network.masks, network.params) for network in networks]
+    model = run.model(stage)
+    history = _history(run, stage)
+    done = [run.store(stage, seeds).facts() or {} for seeds in run.groups]
+    return Row(
+        stage=stage,
+        label=run.label(stage),
+        model=_short(run.experiment, stage),
+        accuracy=metrics.accuracy(z, labels).tolist(),
+        cross_entropy=metrics.cross_entropy(z, labels).tolist(),
+        validation_accuracy=history[-1].get("validation_accuracy") if history else None,
+        agreement=metrics.agreement(z, logits[reference][0]).tolist(),
+        agrees_with=reference,
+        parameters=tree.count(first.params),
+        nonzero=[tree.count_nonzero(network.params) for network in networks],
+        prunable=reports[0]["prunable"],
+        sparsity=[r["sparsity"] for r in reports] if reports[0]["prunable"] else None,
+        layers=_layers(reports),
+        macs=cost.macs(
+            lambda v, x: model.forward(v, x)[0].logits,
+            first.variables,
+            stages.example_shape(run.data),
+        ),
+        bytes_dense=size.dense_bytes(first.params, first.collections),
+        bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
+        latency=timing,
+        seconds=sum(facts.get("seconds", 0.0) for facts in done),
+    )
+
+
+def _layers(reports: list[dict[str, Any]]) -> dict[str, Layer]:
+    return {
+        name: Layer(size=layer["size"], pruned=[r["layers"][name]["pruned"] for r in reports])
+        for name, layer in reports[0]["layers"].items()
+    }
+
+
+def _short(experiment: Experiment, stage: str) -> str:
+    """`MLP(widths=(16,))`: the architecture with the fields that differ from its defaults."""
+    config = getattr(experiment, experiment.stages[stage].model)
+    changed = [
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    ]
+    return f"{type(config).__name__}({', '.join(changed)})"
+
+
