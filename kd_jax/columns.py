@@ -36,14 +36,11 @@ class Column:
 
 
 def columns(results: Sequence[Results]) -> list[Column]:
-    """Those that some run has anything for; with several runs, their names come first."""
+    """Those that some run has anything for."""
     rows = [row for run in results for row in run.rows]
     batches = sorted({int(batch) for row in rows for batch in row.latency})
     pruned = any(sum(row.sparsity or ()) > 0 for row in rows)
-    smaller = any(len(run.rows) > 1 for run in results)
-    found = [Column("experiment", lambda run, row: _run(run), numeric=False)]
-    found = found if len(results) > 1 else []
-    found += [
+    found = [
         Column("network", lambda run, row: Cell(row.label), numeric=False),
         Column("accuracy %", lambda run, row: _percent(row.accuracy)),
     ]
@@ -53,13 +50,10 @@ def columns(results: Sequence[Results]) -> list[Column]:
         Column("parameters", lambda run, row: Cell(f"{row.parameters:,}")),
         Column("non-zero (pruned)" if pruned else "non-zero", _nonzero),
         Column("MACs", lambda run, row: Cell(amount(row.macs))),
-        Column("size (smaller)" if smaller else "size", _size),
+        Column("size", _size),
     ]
-    return found + [Column(_latency_header(b), _latency(str(b))) for b in batches]
-
-
-def _run(run: Results) -> Cell:
-    return Cell(run.experiment, run.fingerprint)
+    each = lambda batch: "" if batch == 1 else " (each)"  # noqa: E731
+    return found + [Column(f"batch {b}, ms{each(b)}", _latency(str(b))) for b in batches]
 
 
 def _percent(values: Sequence[float]) -> Cell:
@@ -86,10 +80,6 @@ def _size(run: Results, row: Row) -> Cell:
     stored, first = summary(row.bytes).mean, summary(run.rows[0].bytes).mean
     smaller = () if row is run.rows[0] or stored == 0 else (ratio(first / stored),)
     return Cell(amount(stored, "B"), extras=smaller)
-
-
-def _latency_header(batch: int) -> str:
-    return "batch 1, ms (faster)" if batch == 1 else f"batch {batch}, ms (each, faster)"
 
 
 def _latency(batch: str) -> Callable[[Results, Row], Cell]:

@@ -7,9 +7,9 @@ from kd_jax.noise import Gain, comparisons
 from kd_jax.results import Results
 from kd_jax.units import duration, significant
 
-FIRST_ROW = (
-    "“Pruned” is the share of the prunable parameters; “smaller” and “faster” say how many times "
-    "against the run's first row; “each” is the time of one example."
+READING = (
+    "×: how many times smaller or faster than the run's first row. Pruned: share of the prunable "
+    "parameters. Each: the time of one example of a batch."
 )
 
 
@@ -29,7 +29,7 @@ def origins(results: Sequence[Results]) -> list[str]:
 
 def conventions(results: Sequence[Results]) -> list[str]:
     """How the numbers are counted."""
-    return [FIRST_ROW, *dict.fromkeys(line for run in results for line in run.convention)]
+    return [READING, *dict.fromkeys(line for run in results for line in run.convention)]
 
 
 def _prefix(results: Sequence[Results], run: Results) -> str:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,27 +30,35 @@ Histories = dict[str, list[dict[str, Any]]]
 
 
 def table(results: Sequence[Results]) -> Table:
-    """The table for the screen. It fits into 80 columns where the networks' names are short."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1, header_style="bold")
+    """The table for the screen: for one run or several it fits into 80 columns."""
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, leading=1)
     head = columns(results)
-    pairs = [(run, row) for run in results for row in run.rows]
-    for column in head:
-        texts = [column.cell(run, row).lines() for run, row in pairs]
+    rows = [
+        [column.cell(run, row).lines() for column in head] for run in results for row in run.rows
+    ]
+    for column, texts in zip(head, zip(*rows, strict=True), strict=True):
         _add_column(shown, column, texts)
-    for run, row in pairs:
-        cells = (column.cell(run, row).lines() for column in head)
-        shown.add_row(*map(Text, cells), end_section=row is run.rows[-1])
+    rest = iter(rows)
+    for run in results:
+        if len(results) > 1:
+            shown.add_row(Text(f"{run.experiment}\n{run.fingerprint}", style="bold"))
+        for _, cells in zip(run.rows, rest, strict=False):
+            name, *numbers = cells
+            shown.add_row(_narrow(name), *(Text(cell, justify="right") for cell in numbers))
     return shown
 
 
 def _add_column(shown: Table, column: Column, texts: Sequence[str]) -> None:
-    """Numbers are never cut or wrapped; a name may wrap between its words."""
-    if column.numeric:
-        header = Text("\n".join(column.header.split()))
-        shown.add_column(header, justify="right", no_wrap=True, overflow="ignore")
-    else:
-        words = [word for text in texts for word in text.split()]
-        shown.add_column(Text(column.header), min_width=max(map(len, words)))
+    """Nothing is cut, and lines break where we say: rich would squeeze a column to nothing."""
+    words = column.header.split()
+    width = max(len(line) for text in (*texts, *words) for line in text.split("\n"))
+    header = column.header if not column.numeric else textwrap.fill(column.header, width)
+    justify = "right" if column.numeric else "left"
+    shown.add_column(Text(header, justify=justify, style="bold"), no_wrap=True, justify=justify)
+
+
+def _narrow(name: str) -> Text:
+    return Text(textwrap.fill(name, 12, break_long_words=False))
 
 
 def show(results: Sequence[Results], console: Console | None = None) -> None:
@@ -61,14 +70,19 @@ def show(results: Sequence[Results], console: Console | None = None) -> None:
 
 
 def markdown(results: Sequence[Results]) -> str:
-    """The table and all notes in GitHub's Markdown."""
+    """The table and all notes in GitHub's Markdown; several runs are named in the first columns."""
     head = columns(results)
-    ruler = ["---:" if column.numeric else "---" for column in head]
-    lines = [[column.header for column in head], ruler]
-    lines += [[column.cell(run, row).line() for column in head] for run in results for row in run.rows]
+    several = len(results) > 1
+    lines = [["experiment", "fingerprint"] * several + [column.header for column in head]]
+    lines.append(["---"] * 2 * several + ["---:" if column.numeric else "---" for column in head])
+    for run in results:
+        names = [run.experiment, run.fingerprint] * several
+        lines += [names + [column.cell(run, row).line() for column in head] for row in run.rows]
     escaped = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
     notes = (*findings(results), *origins(results), *conventions(results))
-    return "\n".join([*(f"| {line} |" for line in escaped), "", *(f"- {note}" for note in notes), ""])
+    return "\n".join(
+        [*(f"| {line} |" for line in escaped), "", *(f"- {note}" for note in notes), ""]
+    )
 
 
 # For programs -----------------------------------------------------------------------------------

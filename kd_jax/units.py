@@ -15,12 +15,12 @@ def significant(x: float, digits: int = 3) -> str:
     return f"{x:,.{decimals}f}"
 
 
-def amount(x: float, unit: str = "") -> str:
+def amount(x: float, unit: str = "", digits: int = 3) -> str:
     """x with a decimal prefix: 12.3 M, 812, 1.07 MB. Whole numbers below 1000 stay whole."""
-    rounded = float(f"{x:.2e}")  # 999,999 is 1.00 M, not 1,000 k
+    rounded = float(f"{x:.{digits - 1}e}")  # 999,999 is 1.00 M, not 1,000 k
     for scale, prefix in _PREFIXES:
         if abs(rounded) >= scale:
-            return f"{significant(rounded / scale)} {prefix}{unit}"
+            return f"{significant(rounded / scale, digits)} {prefix}{unit}"
     text = f"{x:.0f}" if x == round(x) else significant(x)
     return f"{text} {unit}".rstrip()
 
