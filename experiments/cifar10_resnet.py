@@ -13,17 +13,15 @@ Result: not run to the end yet.
 from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.datasets import Data
-from kd_jax.distill import KD
+from kd_jax.distill import KD, LogitTerm
 from kd_jax.models import MODELS
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic
 
-SGD = Optim(
-    learning_rate=0.05, weight_decay=5e-4, schedule="step", milestones=(0.625, 0.75, 0.875)
-)
+SGD = Optim(learning_rate=0.05, weight_decay=5e-4, schedule="step", milestones=(0.625, 0.75, 0.875))
 RETRAIN = Optim(learning_rate=0.01, weight_decay=5e-4, schedule="cosine")
 CROP_AND_FLIP = Augment(crop=4, flip=True)
-SOFT = {"kd": KD(temperature=4.0, weight=0.9)}
+SOFT: dict[str, LogitTerm] = {"kd": KD(temperature=4.0, weight=0.9)}
 
 CONFIG = Experiment(
     name="cifar10_resnet",
@@ -31,9 +29,7 @@ CONFIG = Experiment(
     teacher=MODELS["resnet56"],
     student=MODELS["resnet20"],
     stages={
-        "train": Train(
-            model="teacher", epochs=240, batch=64, optim=SGD, augment=CROP_AND_FLIP
-        ),
+        "train": Train(model="teacher", epochs=240, batch=64, optim=SGD, augment=CROP_AND_FLIP),
         "alone": Train(epochs=240, batch=64, optim=SGD, augment=CROP_AND_FLIP),
         "distill": Distill(
             epochs=240, batch=64, optim=SGD, augment=CROP_AND_FLIP, teacher="train", terms=SOFT

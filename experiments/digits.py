@@ -5,7 +5,6 @@ Cost: under two minutes on two CPU cores
 """
 
 from kd_jax.config import Distill, Experiment, Prune, Train
-from kd_jax.augment import Augment
 from kd_jax.datasets import Data
 from kd_jax.distill import KD
 from kd_jax.models.mlp import MLP
@@ -19,7 +18,22 @@ CONFIG = Experiment(
     stages={
         "train": Train(model="teacher", epochs=40, batch=64, optim=Optim(learning_rate=0.1)),
         "alone": Train(epochs=40, batch=64, optim=Optim(learning_rate=0.1)),
-        "distill": Distill(epochs=40, batch=64, optim=Optim(learning_rate=0.1), teacher="train", terms={"kd": KD(temperature=4.0, weight=0.9)}),
-        "prune": Prune(epochs=40, batch=64, optim=Optim(learning_rate=0.05), start="distill", teacher="train", hard_weight=0.1, terms={"kd": KD(temperature=4.0, weight=0.9)}, sparsity=0.5),
+        "distill": Distill(
+            epochs=40,
+            batch=64,
+            optim=Optim(learning_rate=0.1),
+            teacher="train",
+            terms={"kd": KD(temperature=4.0, weight=0.9)},
+        ),
+        "prune": Prune(
+            epochs=40,
+            batch=64,
+            optim=Optim(learning_rate=0.05),
+            start="distill",
+            teacher="train",
+            hard_weight=0.1,
+            terms={"kd": KD(temperature=4.0, weight=0.9)},
+            sparsity=0.5,
+        ),
     },
 )

@@ -10,13 +10,13 @@ Command: python run.py run mnist_lenet5
 
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.datasets import Data
-from kd_jax.distill import KD
+from kd_jax.distill import KD, LogitTerm
 from kd_jax.models.lenet import LeNet
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic
 
 SGD = Optim(learning_rate=0.05, weight_decay=5e-4, schedule="cosine")
-SOFT = {"kd": KD(temperature=4.0, weight=0.9)}
+SOFT: dict[str, LogitTerm] = {"kd": KD(temperature=4.0, weight=0.9)}
 
 CONFIG = Experiment(
     name="mnist_lenet5",

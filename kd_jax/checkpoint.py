@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,12 @@ class Store:
         return json.loads(path.read_text()) if path.exists() else None
 
     def load(self) -> Snapshot:
-        """The network of a finished stage."""
+        """The network of a finished stage, on the first device: it may have been made on others."""
+        home = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         with ocp.StandardCheckpointer() as checkpointer:
-            arrays = checkpointer.restore(self.folder / "final")
+            saved = checkpointer.metadata(self.folder / "final").item_metadata.tree
+            place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home)  # noqa: E731
+            arrays = checkpointer.restore(self.folder / "final", jax.tree.map(place, saved))
         masks = arrays.get("masks", {})
         params = arrays["params"]
         named = tree.map_named(lambda name, _: masks.get(name), params)
@@ -123,7 +127,7 @@ def _numbered(carry: Any) -> dict[str, Any]:
     return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(carry))}
 
 
-def _values(numbered: dict[str, Any]) -> list[Any]:
+def _values(numbered: Mapping[str, Any]) -> list[Any]:
     return [numbered[name] for name in sorted(numbered)]
 
 

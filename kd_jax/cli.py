@@ -1,12 +1,18 @@
 """The verbs of run.py."""
 
 import importlib
+import os
 import pkgutil
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import jax
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 import experiments
 from kd_jax import flags, pipeline, report, summary
@@ -20,16 +26,30 @@ usage: python run.py [VERB] ...
 
   run NAME [--flags]   run an experiment, or go on with it; `run NAME --help` lists its flags
                        --smoke shrinks any of them to a check of less than a minute
+                       --only STAGE ... runs just these stages and what they need
   list                 the experiments: what, on which data, at what cost
   evaluate RUN         read the networks of a run's folder and evaluate them anew
   report RUN ...       tables and plots again, or across runs; --out FOLDER writes them there
 
-Without a verb: run digits.
+Without a verb: run digits. A verb's own flags: VERB --help.
+"""
+
+RUN_HELP = """usage: python run.py run NAME [--smoke] [--FLAG VALUE ...]
+
+Runs an experiment, or goes on with it where it was interrupted; what is done is not done again.
+NAME is one of: {names}.
+
+  --smoke          a check of less than a minute: smallest models, few examples, two epochs
+  --only STAGE ... just these stages and what they need
+  --seeds N        how many runs with different seeds
+  --out FOLDER     where the run's folder goes (default: runs)
+
+Every field of the experiment is a flag: python run.py run NAME --help lists them.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a verb; the exit status."""
+    """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
     verbs = {"run": _run, "list": _list, "evaluate": _evaluate, "report": _report}
     console = Console()
     try:
@@ -43,8 +63,13 @@ def main(arguments: list[str]) -> int:
             raise UsageError(f"unknown verb {verb!r}.{did_you_mean(verb, verbs)}")
         verbs[verb](rest, console)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except SystemExit as stop:  # after --help
+        return int(stop.code or 0)
+    except BrokenPipeError:  # whoever reads our output has seen enough, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -65,60 +90,83 @@ def preset(name: str) -> Experiment:
 
 
 def _run(arguments: list[str], console: Console) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        known = ", ".join(names())
-        print(f"usage: python run.py run NAME [--smoke] [--flags]\n\nNAME is one of: {known}")
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(RUN_HELP.format(names=", ".join(names())), end="")
         return
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(f"run takes an experiment's name first: {', '.join(names())}")
     name, *rest = arguments
     base = preset(name)
-    command = " ".join(["python run.py run", *arguments])
-    if "--smoke" in rest:
+    command = f"python run.py run {shlex.join(arguments)}"
+    quick = "--smoke" in rest
+    if quick:
         rest = [word for word in rest if word != "--smoke"]
         base = smoke(base)
     experiment = flags.parse(base, rest, f"python run.py run {name}")
     folder = pipeline.folder_of(experiment)
-    console.print(f"[bold]{name}[/bold] -> {folder}")
-    for line in pipeline.describe_difference(base, experiment):
-        console.print(f"  {line}", highlight=False)
-    screen = Screen(console)
-    run = pipeline.prepare(experiment, folder, screen)
-    pipeline.claim(experiment, folder)
-    pipeline.train(run, screen)
-    results = summary.summarise(run, command, screen)
-    report.write(folder, results, summary.histories(run))
-    report.show([results], console)
-    console.print(f"table, plots and networks: {folder}")
+    with closing(Screen(console)) as screen, _compiling(quick):
+        screen.line(f"{name} -> {folder}")
+        for line in pipeline.describe_difference(base, experiment):
+            screen.note(line)
+        run = pipeline.prepare(experiment, folder, screen)
+        pipeline.claim(experiment, folder)
+        pipeline.train(run, screen)
+        results = summary.summarise(run, command, screen)
+        report.write(folder, results, summary.histories(run))
+        report.show([results], console)
+        screen.line(f"table, plots and networks: {folder}")
+
+
+@contextmanager
+def _compiling(quick: bool) -> Iterator[None]:
+    """With `quick`, XLA optimises little: compiling is most of what a check takes."""
+    option = "jax_disable_most_optimizations"
+    before = jax.config.read(option)
+    jax.config.update(option, quick or before)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def _list(arguments: list[str], console: Console) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print("usage: python run.py list\n\nThe experiments: what, on which data, at what cost.")
+        return
     if arguments:
         raise UsageError(f"list takes no arguments, but got {' '.join(arguments)}")
-    table = Table("experiment", "what", "data", "cost")
     for name in names():
         text = importlib.import_module(f"experiments.{name}").__doc__ or ""
         lines = text.strip().splitlines()
         facts = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-        table.add_row(name, lines[0], facts.get("Data", ""), facts.get("Cost", ""))
-    console.print(table)
+        # No table: it would cut the names, which are what one has to type.
+        console.print(Text(name, style="bold"))
+        for text in (
+            lines[0],
+            f"data: {facts.get('Data', '?')}",
+            f"cost: {facts.get('Cost', '?')}",
+        ):
+            console.print(Padding(Text(text), (0, 0, 0, 4)))
 
 
 def _options(arguments: list[str], usage: str, known: tuple[str, ...]) -> tuple[list[str], dict]:
     """(positional words, {flag: value}) of a verb with few flags."""
+    if {"-h", "--help"} & set(arguments):
+        print(usage)
+        raise SystemExit(0)
     words, options = [], {}
-    rest = iter(flags._split(arguments))
+    rest = iter(arguments)
     for word in rest:
-        if word in ("-h", "--help"):
-            print(usage)
-            raise SystemExit(0)
         if not word.startswith("--"):
             words.append(word)
             continue
-        if word not in known:
-            raise UsageError(f"unknown flag {word}.{did_you_mean(word, known)}")
-        options[word] = next(rest, None)
-        if options[word] is None:
-            raise UsageError(f"{word} takes a value")
-    if not words:
+        flag, equals, value = word.partition("=")
+        if flag not in known:
+            raise UsageError(f"unknown flag {flag}.{did_you_mean(flag, known)}")
+        options[flag] = value if equals else next(rest, "")
+        if not options[flag] or (not equals and options[flag].startswith("--")):
+            raise UsageError(f"{flag} takes a value, but got none")
+    if not words or not all(words):
         raise UsageError(f"name a run's folder. {usage.splitlines()[0]}")
     return words, options
 
@@ -133,11 +181,12 @@ def _evaluate(arguments: list[str], console: Console) -> None:
     words, options = _options(arguments, usage, ("--data.dir",))
     if len(words) > 1:
         raise UsageError("evaluate takes one run; use report for several")
-    screen = Screen(console)
-    run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
-    results = summary.summarise(run, f"python run.py evaluate {words[0]}", screen)
-    report.write(run.folder, results, summary.histories(run))
-    report.show([results], console)
+    command = f"python run.py evaluate {shlex.join(arguments)}"
+    with closing(Screen(console)) as screen:
+        run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
+        results = summary.summarise(run, command, screen)
+        report.write(run.folder, results, summary.histories(run))
+        report.show([results], console)
 
 
 def _report(arguments: list[str], console: Console) -> None:
@@ -154,6 +203,4 @@ def _report(arguments: list[str], console: Console) -> None:
     default = folders[0] if len(folders) == 1 else Path("report")
     out = Path(options.get("--out", default))
     report.write_report(out, results, folders)
-    console.print(f"table and plots: {out}")
-
-
+    Screen(console).line(f"table and plots: {out}")

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from kd_jax.noise import summary
 from kd_jax.results import Results, Row
 from kd_jax.units import amount, duration, ratio, significant
@@ -88,11 +90,20 @@ def _latency(batch: str) -> Callable[[Results, Row], Cell]:
         if measured is None:
             return Cell()
         each = () if batch == "1" else (duration(measured.median_ms / 1e3 / int(batch)),)
-        # A network of the first row's model runs the same program: no zeros make it faster, and
-        # a ratio would only show the clock's noise.
         if row.model == first.model or batch not in first.latency:
             return Cell(significant(measured.median_ms), extras=each)
-        faster = ratio(first.latency[batch].median_ms / measured.median_ms)
+        faster = ratio(_median(run, first.model, batch) / _median(run, row.model, batch))
         return Cell(significant(measured.median_ms), extras=(*each, faster))
 
     return cell
+
+
+def _median(run: Results, model: str, batch: str) -> float:
+    """Milliseconds of all the networks of a model: they run one program, whatever their zeros, so
+    a difference between them is the clock's noise and no reason to call one of them faster."""
+    same = [
+        row.latency[batch].median_ms
+        for row in run.rows
+        if row.model == model and batch in row.latency
+    ]
+    return float(np.median(same))

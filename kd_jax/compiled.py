@@ -1,52 +1,65 @@
-"""The pure steps made into compiled programs: over all seeds at once, donated, on the devices."""
+"""The pure steps made into compiled programs: over all seeds at once, donated, on the devices.
+
+Programs are kept: stages and seeds that make the same static choices share one.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from kd_jax import randomness
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
-from kd_jax.batch import Batch
 from kd_jax.datasets import Spec
 from kd_jax.devices import replicated
 from kd_jax.forward import Model
 from kd_jax.objective import Metrics, Settings
+from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
-from kd_jax.step import Program, Resident, Teacher
+from kd_jax.step import Program
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """The programs of a stage. Every state, snapshot and metric has a leading axis of S seeds;
-    the data have none.
+    """The programs of a stage. All take (settings, seeds [S], ...) first; every state, snapshot and
+    metric has a leading axis of S seeds, the data have none.
 
     Attributes:
+      start: (snapshot or None) -> state at step 0.
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
-      step: (state, sums, teacher, batch) -> (state, sums), for streamed data.
+      step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
       change_masks: (state, target) -> state; donated.
-      zeros: (state, teacher, data or batch) -> sums of no steps.
     """
 
+    start: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Metrics]]
     step: Callable[..., tuple[TrainState, Metrics]]
-    change_masks: Callable[[TrainState, Any], TrainState]
-    zeros: Callable[..., Metrics]
+    change_masks: Callable[..., TrainState]
 
 
-def build(program: Program, settings: Settings, seeds: Array, loop: bool) -> Compiled:
-    """Programs for runs that differ in their seed alone, `seeds` [S]."""
+def over_seeds(function: Callable, *axes: int | None) -> Callable:
+    """(settings, seeds, ...) -> function(settings of one seed, ...) for all seeds; its other
+    arguments are mapped over as `axes` say."""
+
+    def all_seeds(settings: Settings, seeds: Array, *rest: Any) -> Any:
+        one = lambda seed, *rest: function(dataclasses.replace(settings, seed=seed), *rest)  # noqa: E731
+        return jax.vmap(one, in_axes=(0, *axes))(seeds, *rest)
+
+    return all_seeds
+
+
+@functools.lru_cache(maxsize=16)
+def build(program: Program, loop: bool) -> Compiled:
+    """The programs of all runs that make these static choices. With `loop`, many steps are one
+    loop on the device; otherwise they are sent there one by one."""
     home = replicated(program.sharding)
-
-    def over_seeds(function: Callable, *axes: int | None) -> Callable:
-        """function(settings, ...) for all seeds, its other arguments mapped as `axes` say."""
-        one = lambda seed, *rest: function(settings.replace(seed=seed), *rest)  # noqa: E731
-        return partial(jax.vmap(one, in_axes=(0, *axes)), seeds)
+    donating = functools.partial(jax.jit, donate_argnums=(2, 3), out_shardings=home)
 
     def one_step(settings, state, sums, teacher, batch):
         soft = None if teacher is None else teacher.variables
@@ -58,63 +71,55 @@ def build(program: Program, settings: Settings, seeds: Array, loop: bool) -> Com
         state, metrics = step_lib.train_step(program, settings, state, soft, batch)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    jit = partial(jax.jit, donate_argnums=(0, 1), out_shardings=home)
-    step = jit(over_seeds(one_step, 0, 0, 0, None))
     if loop:
-        pure = partial(step_lib.advance, program)
-        advance = jit(over_seeds(pure, 0, 0, 0, None, None))
+        many = functools.partial(step_lib.advance, program)
+        advance = donating(over_seeds(many, 0, 0, 0, None, None))
     else:
-        single = jit(over_seeds(one_resident, 0, 0, 0, None))
-        advance = partial(_dispatch, single)
-    change = jax.jit(
-        over_seeds(partial(step_lib.change_masks, program), 0, None),
-        donate_argnums=0,
-        out_shardings=home,
+        single = donating(over_seeds(one_resident, 0, 0, 0, None))
+        advance = functools.partial(_dispatch, single)
+    change = over_seeds(functools.partial(step_lib.change_masks, program), 0, None)
+    return Compiled(
+        start=jax.jit(_starter(program), out_shardings=home),
+        advance=advance,
+        step=donating(over_seeds(one_step, 0, 0, 0, None)),
+        change_masks=jax.jit(change, donate_argnums=2, out_shardings=home),
     )
 
-    def zeros(state: TrainState, teacher: Teacher | None, data: Resident | Batch) -> Metrics:
-        def metrics(settings, state, teacher, data):
-            batch, soft = data, None if teacher is None else teacher.variables
-            if isinstance(data, Resident):
-                batch, soft = step_lib.take(program, settings.seed, state.step, teacher, data)
-            return step_lib.train_step(program, settings, state, soft, batch)[1]
 
-        shapes = jax.eval_shape(over_seeds(metrics, 0, 0, None), state, teacher, data)
-        none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.device_put(none, home)
-
-    return Compiled(advance, step, change, zeros)
-
-
-def _dispatch(single: Callable, state, sums, teacher, data, steps: int):
+def _dispatch(single: Callable, settings, seeds, state, sums, teacher, data, steps: int):
     """`steps` calls of a compiled step, sent without waiting for one another."""
     for _ in range(steps):
-        state, sums = single(state, sums, teacher, data)
+        state, sums = single(settings, seeds, state, sums, teacher, data)
     return state, sums
 
 
-def initial(
-    program: Program,
-    settings: Settings,
-    seeds: Array,
-    start: Snapshot | None,
-    fresh: Callable[[Array], Snapshot],
-    masked: Callable[[Snapshot], Snapshot],
-) -> TrainState:
-    """The state at step 0, [S, ...].
+def _starter(program: Program) -> Callable[..., TrainState]:
+    """(settings, seeds, snapshot or None) -> the state at step 0."""
 
-    It starts from `start` [S, ...] or else from `fresh(seed)`, with the masks that `masked` adds.
-    """
-
-    def one(seed: Array, start: Snapshot | None) -> TrainState:
-        snapshot = masked(fresh(seed) if start is None else start)
+    def one(settings: Settings, given: Snapshot | None) -> TrainState:
+        snapshot = fresh(program, settings.seed) if given is None else given
+        if program.prunes:
+            new = masks_lib.start(snapshot.params, program.include, program.exclude)
+            masks = masks_lib.first(snapshot.masks, new)
+            snapshot = dataclasses.replace(snapshot, masks=masks)
         return state_lib.start(snapshot, settings.optim, settings.ema is not None)
 
-    axes = (0, None if start is None else 0)
-    return jax.jit(jax.vmap(one, axes), out_shardings=replicated(program.sharding))(seeds, start)
+    def start(settings, seeds, snapshot):
+        return over_seeds(one, None if snapshot is None else 0)(settings, seeds, snapshot)
+
+    return start
 
 
-def predictor(model: Model, spec: Spec, batch: int) -> Callable[[Snapshot, Array], Array]:
-    """(snapshot [S, ...], inputs [N, ...]) -> logits float32 [S, N, K]."""
-    one = partial(step_lib.predict, model, spec, batch)
+def fresh(program: Program, seed: Array) -> Snapshot:
+    """New parameters: the same for every stage of one seed, so that runs are comparable."""
+    inputs = jnp.zeros((1, *program.spec.shape), jnp.float32)
+    variables = dict(program.model.init(randomness.stream(seed, "init"), inputs))
+    params = variables.pop("params")
+    return Snapshot(params, variables, state_lib.no_masks(params))
+
+
+@functools.lru_cache(maxsize=16)
+def predictor(model: Model, spec: Spec) -> Callable[[Snapshot, Array], Array]:
+    """(snapshot [S, ...], inputs [B, ...]) -> logits float32 [S, B, K]."""
+    one = functools.partial(step_lib.predict, model, spec)
     return jax.jit(jax.vmap(one, in_axes=(0, None)))

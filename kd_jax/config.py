@@ -1,138 +1,20 @@
 """An experiment as data: models, data, and stages that name what they start from and learn from."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import tyro
 
-from kd_jax.augment import Augment
+from kd_jax.config_stages import Distill, Prune, Stage, Train, variants
 from kd_jax.datasets import Data
-from kd_jax.distill import TERMS, LogitTerm
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
-from kd_jax.optim import Optim
-from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, PruningLoss, Schedule
+
+__all__ = ["Distill", "Experiment", "Prune", "Stage", "Train", "smoke"]
 
 WHERE = {"where": True}  # a field that says where or how often to write, not what to compute
-
-
-def _variants(table: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a field whose value a flag picks from a table by plain name."""
-    return {"variants": table}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a network on labels."""
-
-    model: Literal["teacher", "student"] = "student"
-    """Which of the experiment's two models."""
-    start: str = ""
-    """Stage whose network it goes on from, masks and all; empty: fresh parameters."""
-    epochs: int = 30
-    """Passes over the training examples."""
-    batch: int = 128
-    """Examples a step."""
-    fraction: float = 1.0
-    """Share of the training examples that this stage may see."""
-    optim: Optim = dataclasses.field(default_factory=Optim)
-    augment: Augment = dataclasses.field(default_factory=Augment)
-    label_smoothing: float = 0.0
-    """Share of the uniform distribution in the hard targets (Szegedy et al. 2016)."""
-    ema: float | None = None
-    """Decay of an average of the parameters, evaluated in their place; None: no average."""
-    evaluate_every: int = 1
-    """Epochs between two readings of the validation accuracy."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "evaluate_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name.replace('_', '-')} {value} must be at least 1")
-        require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
-        smoothing = self.label_smoothing
-        require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")
-        require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Distill(Train):
-    """Train a network on labels and on what a teacher says."""
-
-    teacher: str = "train"
-    """Stage whose network teaches."""
-    hard_weight: float = 0.1
-    """Weight of the cross-entropy with the labels."""
-    terms: dict[str, LogitTerm] = dataclasses.field(
-        default_factory=lambda: {"kd": TERMS["kd"]}, metadata=_variants(TERMS)
-    )
-    """Distillation terms by name, each with its own weight; as a flag: names joined by +."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.hard_weight >= 0, f"hard-weight {self.hard_weight} must not be negative")
-        require(bool(self.teacher) or not self.terms, "terms need a teacher: set teacher to a stage")
-        complete = [name for name, term in self.terms.items() if term.complete]
-        require(
-            not complete or self.hard_weight == 0,
-            f"hard-weight {self.hard_weight} with the term {' and '.join(complete)}, which holds the "
-            "hard labels itself: set hard-weight to 0",
-        )
-        weights = [self.hard_weight, *(term.weight for term in self.terms.values())]
-        require(any(w > 0 for w in weights), "hard-weight and all weights of the terms are 0")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prune(Distill):
-    """Remove weights and retrain, on labels alone or with a teacher."""
-
-    teacher: str = ""
-    """Stage whose network teaches while retraining; empty: labels alone."""
-    hard_weight: float = 1.0
-    terms: dict[str, LogitTerm] = dataclasses.field(
-        default_factory=dict, metadata=_variants(TERMS)
-    )
-    sparsity: float = 0.8
-    """Fraction of the prunable weights that are zero at the end, exactly."""
-    criterion: str = "magnitude"
-    """How weights are scored."""
-    scope: Literal["layer", "global", "threshold", "std"] = "layer"
-    """layer: the same sparsity in each layer; global: over all layers; threshold: |w| < threshold;
-    std: |w| < threshold x the layer's standard deviation (Han 2015)."""
-    threshold: float = 0.0
-    """For the scopes threshold and std, which then decide the sparsity."""
-    schedule: Schedule = dataclasses.field(
-        default_factory=lambda: SCHEDULES["one_shot"], metadata=_variants(SCHEDULES)
-    )
-    """When masks change."""
-    include: tuple[str, ...] = ("kernel$", "embedding$")
-    """Regular expressions of the parameters that may be pruned."""
-    exclude: tuple[str, ...] = ()
-    """Regular expressions of parameters that are left alone."""
-    penalty: PruningLoss | None = dataclasses.field(
-        default=None, metadata=_variants({"none": None, **PENALTIES})
-    )
-    """Regulariser on the weights."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
-        if self.criterion not in CRITERIA:
-            hint = did_you_mean(self.criterion, CRITERIA)
-            raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
-        by_threshold = self.scope in ("threshold", "std")
-        require(
-            (self.threshold > 0) == by_threshold,
-            f"threshold {self.threshold} with scope {self.scope!r}: the scopes threshold and std "
-            "need a threshold above 0, and the others take none",
-        )
-        require(
-            not self.teacher or bool(self.terms),
-            f"teacher {self.teacher!r} without terms teaches nothing: set terms, for instance to kd",
-        )
-
-
-Stage = Train  # every stage so far is a training of some kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,10 +24,12 @@ class Experiment:
     name: tyro.conf.Suppress[str]
     """Names the run's folder."""
     data: Data = dataclasses.field(default_factory=Data)
-    teacher: ModelConfig | None = dataclasses.field(default=None, metadata=_variants(MODELS))
+    teacher: ModelConfig | None = dataclasses.field(
+        default=None, metadata=variants({"none": None, **MODELS})
+    )
     """The large network."""
     student: ModelConfig = dataclasses.field(
-        default_factory=lambda: MODELS["lenet_300_100"], metadata=_variants(MODELS)
+        default_factory=lambda: MODELS["lenet_300_100"], metadata=variants(MODELS)
     )
     """The small network, or the one to be made small."""
     stages: Annotated[dict[str, Stage], tyro.conf.arg(name="")] = dataclasses.field(
@@ -173,22 +57,37 @@ class Experiment:
     """Folder that holds the runs' folders."""
 
     def __post_init__(self) -> None:
-        require(self.seeds >= 1, f"seeds {self.seeds} must be at least 1")
+        require_finite(self)
+        require(1 <= self.seeds <= 10_000, f"seeds {self.seeds} must be in [1, 10000]")
         require(0 <= self.seed < 2**31, f"seed {self.seed} must be in [0, 2**31)")
         require(self.devices >= 0, f"devices {self.devices} must not be negative")
-        require(self.latency_batch >= 1, f"latency-batch {self.latency_batch} must be at least 1")
+        # An upper bound because its images are made after training, when it is too late to fail.
+        batch = self.latency_batch
+        require(1 <= batch <= 2**16, f"latency-batch {batch} must be in [1, 65536]")
         seconds = self.checkpoint_seconds
         require(0 < seconds <= 60, f"checkpoint-seconds {seconds} must be in (0, 60]")
+        require(bool(self.out), "out is empty: name a folder, for instance runs")
         for name, stage in self.stages.items():
+            self._check_name(name)
             self._check_stage(name, stage)
         for name in self.only:
             self._check_reference("only", name)
-        self.order()
+        self._with_needs(self.stages)
+        for name, stage in self.stages.items():
+            self._check_sparsity(name, stage)
+
+    def _check_name(self, name: str) -> None:
+        taken = {field.name for field in dataclasses.fields(self)}
+        require(
+            name.isidentifier() and name not in taken,
+            f"stages {name!r}: a stage is named by letters, digits and _ (it is a flag and a "
+            f"folder), and not {', '.join(sorted(taken))}",
+        )
 
     def _check_stage(self, name: str, stage: Stage) -> None:
         require(
             stage.model == "student" or self.teacher is not None,
-            f"{name}.model is 'teacher', but the experiment has no teacher: set teacher",
+            f"{name}.model is 'teacher', but the experiment has no teacher: set --teacher",
         )
         if stage.start:
             self._check_reference(f"{name}.start", stage.start)
@@ -199,16 +98,25 @@ class Experiment:
             )
         if isinstance(stage, Distill):
             needs = not isinstance(stage, Prune)
-            require(bool(stage.teacher) or not needs, f"{name} needs a teacher: set {name}.teacher")
+            require(
+                bool(stage.teacher) or not needs,
+                f"{name}.teacher is empty, but to distil needs one: set it to a stage",
+            )
             if stage.teacher:
                 self._check_reference(f"{name}.teacher", stage.teacher)
+
+    def _check_sparsity(self, name: str, stage: Stage) -> None:
+        """What is pruned stays pruned, through all stages in between."""
         before = self.stages.get(stage.start)
-        if isinstance(stage, Prune) and isinstance(before, Prune) and not stage.threshold:
-            require(
-                before.threshold > 0 or stage.sparsity >= before.sparsity,
-                f"{name}.sparsity {stage.sparsity} is below the {before.sparsity} of "
-                f"{stage.start!r}, which it starts from: what is pruned stays pruned",
-            )
+        while before is not None:
+            if isinstance(stage, Prune) and isinstance(before, Prune):
+                by_threshold = stage.threshold > 0 or before.threshold > 0
+                require(
+                    by_threshold or stage.sparsity >= before.sparsity,
+                    f"{name}.sparsity {stage.sparsity} is below the {before.sparsity} of what it "
+                    "starts from, and what is pruned stays pruned: raise it",
+                )
+            before = self.stages.get(before.start)
 
     def _check_reference(self, flag: str, stage: str) -> None:
         if stage not in self.stages:
@@ -222,28 +130,35 @@ class Experiment:
 
     def order(self) -> tuple[str, ...]:
         """The stages to run, each after those it needs."""
+        return self._with_needs(self.only or self.stages)
+
+    def _with_needs(self, names: Iterable[str]) -> tuple[str, ...]:
         done: list[str] = []
 
         def visit(name: str, path: tuple[str, ...]) -> None:
             if name in path:
-                raise UsageError(f"stages in a circle: {' -> '.join((*path, name))}")
+                field = "start" if self.stages[path[-1]].start == name else "teacher"
+                raise UsageError(
+                    f"{path[-1]}.{field} {name!r} closes a circle of stages, "
+                    f"{' -> '.join((*path, name))}: set it to another"
+                )
             for other in self.needs(name):
                 visit(other, (*path, name))
             if name not in done:
                 done.append(name)
 
-        for name in self.only or self.stages:
+        for name in names:
             visit(name, ())
         return tuple(done)
 
 
 def smoke(experiment: Experiment) -> Experiment:
-    """The same experiment in small, to see that it works: the families' smallest members, a few
-    hundred examples, two seeds, two epochs a stage."""
+    """The same experiment in small, to see that it works: the families' smallest members, a
+    hundred examples or so, two seeds, two epochs a stage."""
     data = dataclasses.replace(
         experiment.data,
-        train_limit=min(experiment.data.train_limit or 320, 320),
-        test_limit=min(experiment.data.test_limit or 200, 200),
+        train_limit=min(experiment.data.train_limit or 128, 128),
+        test_limit=min(experiment.data.test_limit or 100, 100),
     )
     stages = {
         name: dataclasses.replace(

@@ -13,12 +13,17 @@ def batch_sharding(count: int, batch: int) -> NamedSharding | None:
     devices = jax.devices()
     require(
         count <= len(devices),
-        f"devices {count}: there are only {len(devices)} {devices[0].platform} devices",
+        f"--devices {count}: there {'is' if len(devices) == 1 else 'are'} only {len(devices)} "
+        f"({devices[0].platform}); use fewer, or 0 for all",
     )
     count = count or len(devices)
     if count == 1:
         return None
-    require(batch % count == 0, f"batch {batch} does not divide over {count} devices")
+    require(
+        batch % count == 0,
+        f"batch {batch} does not divide over {count} devices: use a multiple of {count}, or "
+        "--devices 1",
+    )
     return NamedSharding(Mesh(np.array(devices[:count]), ("data",)), PartitionSpec("data"))
 
 

@@ -1,5 +1,6 @@
 """The error for a user's mistake: shown as one line, with exit status 2 and no traceback."""
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Iterable
@@ -36,7 +37,33 @@ def require_between(
     """
     if not isinstance(value, int | float):
         return
+    require_finite(value, f"{field} is ")
     inside = (low < value if open_low else low <= value) and value <= high
     above = f"greater than {low:g}" if open_low else f"at least {low:g}"
     below = "" if high == math.inf else f" and at most {high:g}"
     require(inside, f"{field} is {value:g}: it must be {above}{below}.")
+
+
+LARGEST = 3e38  # about what float32 can hold, and everything is computed in float32
+
+
+def require_finite(value: object, before: str = "") -> None:
+    """Raises UsageError for a float that is not finite, at any depth of dataclasses, dictionaries
+    and tuples; the message names its field. `before` comes before a number that stands alone."""
+    if isinstance(value, float):
+        fine = abs(value) <= LARGEST
+        require(fine, f"{before}{value:g}: it must be a finite number (of float32).")
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            require_finite(getattr(value, field.name), _name(before, field.name))
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            require_finite(child, _name(before, name))
+    elif isinstance(value, tuple):
+        for child in value:
+            require_finite(child, before)
+
+
+def _name(before: str, field: str) -> str:
+    outer = f"{before.removesuffix(' is ')}." if before else ""
+    return f"{outer}{field.replace('_', '-')} is "

@@ -1,190 +1,201 @@
 """Flags to an Experiment: every field is a flag, a variant is picked by its plain name."""
 
-import contextlib
 import copy
 import dataclasses
-import io
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 import tyro
 
+from kd_jax import values
 from kd_jax.config import Experiment
 from kd_jax.errors import UsageError, did_you_mean
-from kd_jax.serialize import flatten
+
+Table = dict[str, Any]  # the variants of a field by plain name
+Given = tuple[str, list[str]]  # a flag as it was written, and the words after it
 
 
 def parse(preset: Experiment, arguments: list[str], program: str) -> Experiment:
-    """The preset with the flags applied.
+    """The preset with the flags applied. Their order doesn't matter, except that of one flag given
+    twice the last counts.
 
     Raises:
-      UsageError: a flag or value that is not understood.
+      UsageError: a flag or value that is not understood, or that a check refuses.
       SystemExit: after --help.
     """
-    chosen, rest = _pick_variants(preset, _split(arguments))
-    if not {"-h", "--help"} & set(rest):
-        _check_names(chosen, rest)
-    message = io.StringIO()
-    markers = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+    asks_help = bool({"-h", "--help"} & set(arguments))
+    given = split([word for word in arguments if word not in ("-h", "--help")])
+    # Variants first: their own fields become flags.
+    tables = {name: kind for name, kind in known(preset).items() if isinstance(kind, dict)}
+    chosen = preset
+    for flag, words in given:
+        name = _field(flag)
+        if name in tables:
+            pick = _picked(flag, words, tables[name])
+            chosen = _updated(chosen, name.split("."), pick)
+    kinds = known(chosen)
+    for flag, words in given:
+        name = _field(flag)
+        if name not in kinds:
+            raise UsageError(f"unknown flag {flag}.{_hint(name, kinds)}")
+        if name not in tables:
+            value = values.read(kinds[name], words, flag)
+            chosen = _updated(chosen, name.split("."), lambda _, value=value: value)
+    if asks_help:
+        _help(chosen, program)
+    check(chosen)
+    return chosen
+
+
+def split(arguments: list[str]) -> list[Given]:
+    """Flags with the words that follow them; `--flag=value` is a flag with one word so far.
+
+    What begins with two dashes is a flag, so that -0.1 is a value.
+    """
+    given: list[Given] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            given.append((flag, [value] if equals else []))
+        elif given:
+            given[-1][1].append(argument)
+        else:
+            raise UsageError(f"{argument!r} is no flag: flags begin with two dashes. See --help.")
+    return given
+
+
+def known(node: Any, prefix: str = "") -> dict[str, Any]:
+    """{dotted name: its type, or the table of its variants} of all that flags can set. The stages
+    stand at the top."""
+    if isinstance(node, dict):
+        return {k: v for name in node for k, v in known(node[name], f"{prefix}{name}.").items()}
+    found: dict[str, Any] = {}
+    kinds = get_type_hints(type(node))
+    for field in dataclasses.fields(node):
+        child, here = getattr(node, field.name), f"{prefix}{field.name}"
+        table = field.metadata.get("variants")
+        if table is not None:
+            found[here] = table
+        if isinstance(node, Experiment) and field.name in ("name", "stages"):
+            found |= known(child) if field.name == "stages" else {}
+        elif dataclasses.is_dataclass(child) or isinstance(child, dict):
+            found |= known(child, f"{here}.")
+        elif table is None:
+            found[here] = kinds[field.name]
+    return found
+
+
+def check(node: Any, path: str = "") -> None:
+    """Runs the checks of nested dataclasses again, from the inside out.
+
+    Raises:
+      UsageError: naming the whole flag.
+    """
+    inner = f"{path}." if path else ""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            check(child, inner + name)
+    if not dataclasses.is_dataclass(node):
+        return
+    for field in dataclasses.fields(node):
+        is_stages = isinstance(node, Experiment) and field.name == "stages"
+        check(getattr(node, field.name), path if is_stages else inner + field.name)
     try:
-        with contextlib.redirect_stderr(message):
-            return tyro.cli(
-                Experiment,
-                default=chosen,
-                args=rest,
-                prog=program,
-                description=_description(preset),
-                config=markers,
-            )
-    except SystemExit as stop:
-        if stop.code:
-            raise UsageError(_one_line(message.getvalue())) from None
-        raise
+        getattr(node, "__post_init__", lambda: None)()
+    except UsageError as error:
+        raise UsageError(_with_flag(node, path, str(error))) from None
 
 
-def _split(arguments: list[str]) -> list[str]:
-    """`--flag=value` as two words."""
-    words: list[str] = []
-    for word in arguments:
-        words += word.split("=", 1) if word.startswith("--") and "=" in word else [word]
-    return words
+def _with_flag(node: Any, path: str, message: str) -> str:
+    """The message of a failed check, which begins with a field's name, with the whole flag there:
+    `KD.temperature is 0: ...` becomes `--distill.terms.kd.temperature is 0: ...`."""
+    found = re.match(r"(?:--)?((?:\w+\.)*[\w-]+)", message)
+    fields = {field.name for field in dataclasses.fields(node)}
+    fields |= {*node.stages} if isinstance(node, Experiment) else set()
+    names = found[1].replace("-", "_").split(".") if found is not None else [""]
+    if found is None or not {names[0], names[-1]} & fields:
+        return f"--{_dashed(path)}: {message}" if path else message
+    # From the node on; but a check may put its class or group first, which the path has already.
+    inner = names if names[0] in fields else names[-1:]
+    return f"--{_dashed('.'.join([path, *inner] if path else inner))}{message[found.end() :]}"
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _field(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _pick_variants(experiment: Experiment, words: list[str]) -> tuple[Experiment, list[str]]:
-    """Applies the flags that pick a variant, `--student resnet20` or `--distill.terms kd+logits`,
-    so that the variant's own fields become flags; returns the others."""
-    rest = []
-    i = 0
-    while i < len(words):
-        path = _field(words[i]).split(".") if words[i].startswith("--") else []
-        variants = _variants_at(experiment, path) if path else None
-        if variants is None:
-            rest.append(words[i])
-            i += 1
-            continue
-        if i + 1 == len(words) or words[i + 1].startswith("--"):
-            raise UsageError(f"{words[i]} takes one of: {', '.join(variants)}")
-        experiment = _replace(experiment, path, words[i + 1], variants, words[i])
-        i += 2
-    return experiment, rest
+def _hint(name: str, kinds: dict[str, Any]) -> str:
+    """The flag that may be meant; or those of the same group."""
+    flags = {f"--{_dashed(known)}" for known in kinds}
+    flag = f"--{_dashed(name)}"
+    hint = did_you_mean(flag, flags)
+    if "Did you mean" not in hint:
+        group = {other for other in flags if other.split(".")[0] == flag.split(".")[0]}
+        hint = did_you_mean(flag, group) if group and "." in flag else " See --help."
+    return hint.replace("'", "")
 
 
-def _variants_at(node: Any, path: list[str]) -> dict[str, Any] | None:
-    """The table of variants of the field at a path, if it has one."""
-    for name in path[:-1]:
-        node = _child(node, name)
-    if not dataclasses.is_dataclass(node):
-        return None
-    fields = {f.name: f for f in dataclasses.fields(node)}
-    return fields[path[-1]].metadata.get("variants") if path[-1] in fields else None
-
-
-def _child(node: Any, name: str) -> Any:
+def _updated(node: Any, path: list[str], change: Callable[[Any], Any]) -> Any:
+    """A copy in which the field at a path is changed; not checked, as more may be to change."""
+    name, *rest = path
     if isinstance(node, Experiment) and name in node.stages:
-        return node.stages[name]
-    return node.get(name) if isinstance(node, dict) else getattr(node, name, None)
-
-
-def _replace(node: Any, path: list[str], value: str, variants: dict[str, Any], flag: str) -> Any:
-    """A copy with the variant at the path. Not checked: the flags that follow may make it whole."""
+        name, rest = "stages", path
+    child = node[name] if isinstance(node, dict) else getattr(node, name)
+    changed = _updated(child, rest, change) if rest else change(child)
+    if isinstance(node, dict):
+        return {**node, name: changed}
     new = copy.copy(node)
-    name = path[0]
-    if len(path) == 1:
-        changed = _variant(getattr(node, name), value, variants, flag)
-    else:
-        changed = _replace(_child(node, name), path[1:], value, variants, flag)
-    if isinstance(node, Experiment) and name in node.stages:
-        changed, name = {**node.stages, name: changed}, "stages"
     object.__setattr__(new, name, changed)
     return new
 
 
-def _variant(current: Any, value: str, variants: dict[str, Any], flag: str) -> Any:
-    """One entry of the table; for a field that holds several, those joined by +."""
-    several = isinstance(current, dict)
-    names = value.split("+") if several else [value]
-    if several and value == "none":
-        return {}
-    for name in names:
-        if name not in variants:
-            raise UsageError(f"{flag} {name!r} is unknown.{did_you_mean(name, variants)}")
-    if several:
-        return {name: current.get(name, variants[name]) for name in names}
-    return variants[value]
+def _picked(flag: str, words: list[str], table: Table) -> Callable[[Any], Any]:
+    """What a flag that picks a variant makes of the current value: one entry of the table; for a
+    field that holds several, those whose names are joined by +."""
+    if len(words) != 1:
+        said = " ".join(map(repr, words)) or "none"
+        raise UsageError(f"{flag} takes one of {', '.join(table)}, but got {said}")
+    word = "none" if words[0] == "None" else words[0]
+
+    def pick(current: Any) -> Any:
+        several = isinstance(current, dict)
+        if several and word == "none":
+            return {}
+        names = word.split("+") if several else [word]
+        for name in names:
+            if name not in table:
+                raise UsageError(f"{flag} {name!r} is unknown.{did_you_mean(name, table)}")
+        if several:
+            return {name: current.get(name, table[name]) for name in names}
+        return table[word]
+
+    return pick
 
 
-def _check_names(experiment: Experiment, words: list[str]) -> None:
-    """Raises UsageError for a flag that doesn't exist, with the one that may be meant."""
-    known = {_field(name) for name in flatten(experiment)} - {"name"}
-    known |= {".".join(path) for path in _variant_paths(experiment)}
-    for word in words:
-        if word.startswith("--") and _field(word) not in known:
-            name = word.removeprefix("--")
-            flags = {flag.replace("_", "-") for flag in known}
-            group = {flag for flag in flags if flag.split(".")[0] == name.split(".")[0]}
-            hint = did_you_mean(name, flags)
-            if "Did you mean" not in hint:
-                hint = did_you_mean(name, group) if group and "." in name else " See --help."
-            raise UsageError(f"unknown flag {word}.{hint.replace(chr(39), '')}")
+def _help(experiment: Experiment, program: str) -> None:
+    """Prints what the fields' docstrings say, by tyro, and raises SystemExit(0)."""
+    tyro.cli(
+        Experiment,
+        default=experiment,
+        args=["--help"],
+        prog=program,
+        description=_description(experiment),
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+    )
 
 
-def _variant_paths(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Paths of all fields that pick a variant."""
-    if isinstance(node, dict):
-        items = node.items()
-    elif dataclasses.is_dataclass(node):
-        items = [(f.name, getattr(node, f.name)) for f in dataclasses.fields(node)]
-    else:
-        return []
-    found = []
-    for name, child in items:
-        here = path if name == "stages" and not path else (*path, name)
-        if not isinstance(node, dict) and _variants_at(node, [name]) is not None:
-            found.append(here)
-        found += _variant_paths(child, here)
-    return found
-
-
-def _description(preset: Experiment) -> str:
+def _description(experiment: Experiment) -> str:
     """Help text: the stages, and which flags pick variants by plain name."""
     slots: dict[tuple[str, ...], list[str]] = {}
-    for path in _variant_paths(preset):
-        names = tuple(_variants_at(preset, list(path)) or {})
-        slots.setdefault(names, []).append(f"--{'.'.join(path).replace('_', '-')}")
-    lines = [f"Stages: {', '.join(preset.stages)}.", "", "Picked by plain name:"]
+    for name, kind in known(experiment).items():
+        if isinstance(kind, dict):
+            slots.setdefault(tuple(kind), []).append(f"--{_dashed(name)}")
+    lines = [f"Stages: {', '.join(experiment.stages)}.", "", "Picked by plain name:"]
     lines += [f"  {', '.join(places)}:\n    {', '.join(names)}" for names, places in slots.items()]
     lines.append("  Names of distillation terms may be joined by +.")
     return "\n".join(lines)
-
-
-def _one_line(box: str) -> str:
-    """What a tyro error box says, as one line that begins with the flag."""
-    lines = [line.strip("│╭╮╰╯ ").strip() for line in box.splitlines()]
-    said = []
-    for line in lines[1:]:
-        if set(line) <= {"─"}:
-            break
-        said.append(line)
-    text = " ".join(said)
-    found = re.match(r"Error parsing (?:stages\.)?([\w.-]+): (.*)", text)
-    if found is None:
-        return text or "the flags could not be understood. See --help."
-    return _with_flag(*found.groups())
-
-
-def _with_flag(path: str, message: str) -> str:
-    """The message of a failed check, which names a field, with the whole flag in its front."""
-    path = path.removeprefix("--").removeprefix("stages.")
-    if path == "Experiment":  # it names its flags in full
-        return f"--{message}"
-    if message.startswith("--"):
-        group, _, rest = message.removeprefix("--").partition(".")
-        return f"--{path}.{rest}" if path.endswith(group) else message
-    field = re.match(r"(?:[A-Z]\w*\.)?([a-z][\w-]* .*)", message)
-    if field and not message.startswith(("invalid ", "could not ")):
-        return f"--{path}.{field.group(1)}"
-    return f"--{path}: {message}"

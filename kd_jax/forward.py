@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from kd_jax.errors import UsageError, require
 
@@ -60,7 +61,7 @@ def _outputs(result: Any) -> Outputs:
     return Outputs(*result) if isinstance(result, tuple) else Outputs(result)
 
 
-def _mode_argument(function: Callable) -> Callable[[bool], dict[str, bool]]:
+def _mode_argument(function: Callable) -> Callable[[bool], dict[str, Any]]:
     """How this function wants to be told that it trains, read from its signature."""
     names = inspect.signature(function).parameters
     for name in ("train", "training", "is_training"):
@@ -158,25 +159,27 @@ def from_nnx(build: Callable) -> Model:
 
 def _to_names(state: Any) -> dict:
     """An NNX state as nested dicts with names for keys and plain arrays for leaves."""
+    from flax import nnx
 
-    def plain(node):
+    def plain(node: Any) -> Any:
         if isinstance(node, dict):
             return {str(key): plain(value) for key, value in node.items()}
-        is_key = jax.dtypes.issubdtype(node.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(node.dtype, jax.dtypes.prng_key)
         return jax.random.key_data(node) if is_key else node
 
-    return plain(state.to_pure_dict())
+    return plain(nnx.to_pure_dict(state))
 
 
 def _from_names(template: Any, named: dict) -> Any:
     """The inverse of _to_names, in the structure of `template`."""
+    from flax import nnx
 
     def typed(path, leaf):
-        node = named
+        node: Any = named
         for key in path:
             node = node[str(key)]
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return leaf.replace(jax.random.wrap_key_data(node) if is_key else node)
 
-    flat = template.flat_state()
-    return template.from_flat_path({path: typed(path, leaf) for path, leaf in flat})
+    flat = nnx.to_flat_state(template)
+    return nnx.from_flat_state([(path, typed(path, leaf)) for path, leaf in flat])

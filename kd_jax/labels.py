@@ -65,7 +65,7 @@ def _leader(colour: Any) -> dict[str, Any]:
 
 def _offsets() -> Iterator[Offset]:
     """(right, up, alignment) in points of type: beside, then above and below, then further off."""
-    for height in (0, 12, 18, 26, 36, 48, 62):
+    for height in (0, 12, 18, 26, 36, 48, 62, 76, 92, 110):
         for sign in (1, -1):
             yield 10, sign * height, "left"
             yield -10, sign * height, "right"
@@ -74,10 +74,10 @@ def _offsets() -> Iterator[Offset]:
 
 
 def _error_bars(axes: Axes) -> list[Bbox]:
-    """Where the lines of the error bars are drawn, and a little around them."""
+    """Where the lines of the error bars are drawn, with room around them for their caps."""
     bars = [c for container in axes.containers for c in getattr(container, "lines", [()])[-1]]
     ends = [axes.transData.transform(part) for bar in bars for part in bar.get_segments()]
-    return [Bbox([np.min(end, axis=0) - 3, np.max(end, axis=0) + 3]) for end in ends]
+    return [Bbox([np.min(end, axis=0) - 7, np.max(end, axis=0) + 7]) for end in ends]
 
 
 def _cost(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:

@@ -86,10 +86,9 @@ def interleaved(
     for name, call in calls.items():
         jax.block_until_ready(call())  # compiles
         once = _time(call, 1, clock)
-        loops[name] = max(1, math.ceil(SHORTEST / max(once, 1e-7)))
-        # Again: a first call is slower than those that follow, and the loop would be too short.
-        once = min(once, _time(call, loops[name], clock))
-        loops[name] = max(1, math.ceil(SHORTEST / max(once, 1e-7)))
+        if once < SHORTEST:  # again: a call that was only just compiled is slower than the rest
+            once = min(once, _time(call, _loops(once), clock))
+        loops[name] = _loops(once)
         pieces[name] = loops[name] * once
     longest = max(pieces.values(), default=seconds)
     rounds = min(max(FEWEST, int(seconds / longest)), MOST_ROUNDS)
@@ -101,6 +100,11 @@ def interleaved(
             while clock() + pieces[name] <= end:
                 timings[name].append(_time(call, loops[name], clock))
     return {name: _summary(values) for name, values in timings.items()}
+
+
+def _loops(once: float) -> int:
+    """How many calls of this many seconds last long enough."""
+    return max(1, math.ceil(SHORTEST / max(once, 1e-7)))
 
 
 def _time(call: Callable[[], Any], loops: int, clock: Clock) -> float:

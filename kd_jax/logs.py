@@ -17,8 +17,14 @@ class TensorBoard:
 
     def begin(self, stage: str, steps: int, done: int) -> None:
         # What was logged after the step that is resumed from is hidden, and logged again.
+        # The suffix: a file is named by its second, and must not overwrite one of the same second.
         self._writers = [
-            SummaryWriter(str(self.folder / f"seed-{seed}"), purge_step=done + 1)
+            SummaryWriter(
+                str(self.folder / f"seed-{seed}"),
+                purge_step=done + 1,
+                flush_secs=1,  # of the usual 120, a kill would lose what is not logged again
+                filename_suffix=f".{done}",
+            )
             for seed in self.seeds
         ]
 

@@ -13,6 +13,8 @@ import numpy as np
 from kd_jax.batch import Batch
 from kd_jax.checkpoint import Store
 from kd_jax.compiled import Compiled
+from kd_jax.devices import replicated
+from kd_jax.objective import Settings, no_metrics
 from kd_jax.step import Program, Resident, Teacher
 
 PIECE_SECONDS = 1.0  # how long the device may work before we look at it again
@@ -44,6 +46,7 @@ class Job:
 
     Attributes:
       program, compiled: what runs.
+      settings, seeds: what it is given; seeds is an array [S].
       teacher: for programs that have one.
       data: the resident training split; or a function from a step to the batches from there on.
       events: {step: target}, the mask changes before these steps.
@@ -54,6 +57,8 @@ class Job:
 
     program: Program
     compiled: Compiled
+    settings: Settings
+    seeds: Any
     teacher: Teacher | None
     data: Resident | Callable[[int], Iterator[Batch]]
     events: dict[int, Any]
@@ -72,9 +77,10 @@ def fit(
 ) -> Any:
     """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint."""
     report = report or Silent()
-    batches = None if isinstance(job.data, Resident) else job.data(0)
-    example = job.data if isinstance(job.data, Resident) else next(batches)  # type: ignore[arg-type]
-    carry = (state, job.compiled.zeros(state, job.teacher, example))
+    zeros = jax.device_put(
+        no_metrics(job.settings, len(job.seeds)), replicated(job.program.sharding)
+    )
+    carry = (state, zeros)
     found = store.restore(carry) if store is not None else None
     step, carry = found if found is not None else (0, carry)
     if store is not None:
@@ -85,7 +91,8 @@ def fit(
     while step < job.program.steps:
         # A checkpoint is of the state before the event of its step: a resumed run comes by here.
         if step in job.events:
-            carry = (job.compiled.change_masks(carry[0], job.events[step]), carry[1])
+            changed = job.compiled.change_masks(job.settings, job.seeds, carry[0], job.events[step])
+            carry = (changed, carry[1])
         last = step
         step, carry = runner.piece(step, carry)
         report.advance(step, runner.speed)
@@ -126,10 +133,11 @@ class _Runner:
 
     def _run(self, carry: Any, steps: int) -> Any:
         job = self.job
+        given = (job.settings, job.seeds)
         if self._batches is None:
-            return job.compiled.advance(*carry, job.teacher, job.data, steps)
+            return job.compiled.advance(*given, *carry, job.teacher, job.data, steps)
         for _ in range(steps):
-            carry = job.compiled.step(*carry, job.teacher, next(self._batches))
+            carry = job.compiled.step(*given, *carry, job.teacher, next(self._batches))
         return carry
 
     def _measure(self, steps: int, seconds: float) -> None:

@@ -49,7 +49,8 @@ class Gain:
 def summary(values: Sequence[float]) -> Summary:
     """Mean ± sample standard deviation."""
     x = np.asarray(values, np.float64)
-    return Summary(float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else None, x.size)
+    with np.errstate(invalid="ignore"):  # of a seed that diverged
+        return Summary(float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else None, x.size)
 
 
 def gain(values: Sequence[float], others: Sequence[float]) -> Gain:

@@ -8,7 +8,8 @@ from kd_jax.results import Results
 from kd_jax.units import duration, significant
 
 READING = (
-    "×: how many times smaller or faster than the run's first row. Pruned: share of the prunable "
+    "×: how many times smaller or faster than the run's first row (in latency, the median of all "
+    "networks that run the same program). Pruned: share of the prunable "
     "parameters. Each: the time of one example of a batch."
 )
 
@@ -55,6 +56,7 @@ def _origin(run: Results) -> list[str]:
         models.setdefault(row.model, []).append(row.label)
     named = [f"{model}: {', '.join(labels)}" for model, labels in models.items()]
     note = f" ({data.note})" if data.note else ""
+    device = ", ".join(dict.fromkeys((machine.platform, machine.device)))
     seeds = "seed" if len(run.seeds) == 1 else "seeds"
     return [
         *([run.about] if run.about else []),
@@ -64,6 +66,6 @@ def _origin(run: Results) -> list[str]:
         "points.",
         f"Made in {duration(run.seconds)} by `{run.command}` with {seeds} "
         f"{', '.join(map(str, run.seeds))}; jax {machine.jax}, flax {machine.flax}, Python "
-        f"{machine.python}; {machine.platform}, {machine.device}; {machine.cpu}, "
+        f"{machine.python}; {device}; {machine.cpu}, "
         f"{machine.threads} of {machine.cores} cores.",
     ]

@@ -40,6 +40,14 @@ class Settings:
     ema: float | None
 
 
+def no_metrics(settings: Settings, seeds: int) -> Metrics:
+    """Zeros [seeds] under the names that `objective` reports."""
+    names = ["hard", "loss", "accuracy", *settings.terms]
+    if settings.penalty is not None:
+        names += [f"penalty_{part}" for part in settings.penalty.parts]
+    return {name: jnp.zeros((seeds,), jnp.float32) for name in names}
+
+
 def objective(
     settings: Settings,
     student: Outputs,

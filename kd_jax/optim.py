@@ -51,6 +51,7 @@ class Optim:
         require(0 <= self.beta1 < 1, f"beta1 {self.beta1} must be in [0, 1)")
         require(0 <= self.beta2 < 1, f"beta2 {self.beta2} must be in [0, 1)")
         require(self.weight_decay >= 0, f"weight-decay {self.weight_decay} must not be negative")
+        require(0 < self.drop <= 1, f"drop {self.drop} must be in (0, 1]")
         require(self.warmup >= 0, f"warmup {self.warmup} must not be negative (it counts steps)")
         require(
             all(0 < m < 1 for m in self.milestones)
@@ -97,13 +98,14 @@ def transform(optim: Optim) -> optax.GradientTransformation:
 def project(optim: Optim, params: tree.Tree) -> tree.Tree:
     """Max-norm regularisation: no unit's incoming weight vector is longer than `max_norm`
     (Srivastava et al., Dropout, 2014, https://jmlr.org/papers/v15/srivastava14a.html)."""
-    if optim.max_norm is None:
+    bound = optim.max_norm
+    if bound is None:
         return params
 
     def shorten(w: Array) -> Array:
         if w.ndim < 2:
             return w
         norm = jnp.sqrt(jnp.sum(w**2, axis=tuple(range(w.ndim - 1)), keepdims=True))
-        return w * jnp.minimum(1.0, optim.max_norm / jnp.maximum(norm, 1e-12))
+        return w * jnp.minimum(1.0, bound / jnp.maximum(norm, 1e-12))
 
     return jax.tree.map(shorten, params)

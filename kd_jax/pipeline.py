@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kd_jax import stages
+from kd_jax import checks, stages
 from kd_jax.checkpoint import Store, write_json
 from kd_jax.config import Distill, Experiment, Prune
 from kd_jax.data import Dataset, load
@@ -20,6 +20,7 @@ from kd_jax.serialize import difference, fingerprint, from_data, to_data
 from kd_jax.state import Snapshot
 
 Seeds = tuple[int, ...]
+DAMAGED = "damaged: delete this folder, and run it again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +43,24 @@ class Run:
         return self.models[self.experiment.stages[stage].model]
 
     def store(self, stage: str, seeds: Seeds) -> Store:
-        return Store(self.folder / stage / f"seeds-{'-'.join(map(str, seeds))}")
+        # Of many only the first and the last: a folder's name can't be of any length.
+        few = len(seeds) <= 10
+        listed = "-".join(map(str, seeds)) if few else f"{seeds[0]}-to-{seeds[-1]}"
+        return Store(self.folder / stage / f"seeds-{listed}")
 
     def network(self, stage: str, seeds: Seeds) -> Snapshot:
         """The result of a finished stage, [S, ...]."""
         store = self.store(stage, seeds)
-        if store.facts() is None:
-            raise UsageError(f"{self.folder}: stage {stage!r} is not finished; run it first")
-        return store.load()
+        if _facts(store) is None:
+            command = f"python run.py run {self.experiment.name}"
+            raise UsageError(
+                f"{self.folder}: stage {stage!r} is not finished: go on with it by {command} and "
+                "the flags it was begun with"
+            )
+        try:
+            return store.load()
+        except (OSError, ValueError, KeyError) as error:  # what Orbax raises for missing files
+            raise UsageError(f"{store.folder}: {DAMAGED}") from error
 
     def label(self, stage: str) -> str:
         """What the network is, in a reader's words."""
@@ -83,6 +94,24 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     """
     if not experiment.stages:
         raise UsageError(f"experiment {experiment.name!r} has no stages")
+    run = _assemble(experiment, folder, report)
+    if run.data.streamed and experiment.together and experiment.seeds > 1:
+        raise UsageError(
+            f"--together True: {experiment.data.name} is streamed from disk, and then seeds train "
+            "one after another: set it to False, or raise --data.memory-mb"
+        )
+    for stage in experiment.order():
+        description = experiment.stages[stage]
+        try:
+            who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
+            checks.check(description, run.model(stage), run.data, experiment.devices, who)
+        except UsageError as error:
+            flag = "" if str(error).startswith("--") else f"--{stage}."
+            raise UsageError(f"{flag}{error}") from error
+    return run
+
+
+def _assemble(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     data = load(experiment.data, lambda done, total: _reading(report, done, total))
     dtype = jnp.dtype(experiment.compute)
     configs = {"teacher": experiment.teacher, "student": experiment.student}
@@ -91,10 +120,7 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
         for role, config in configs.items()
         if config is not None
     }
-    run = Run(experiment, folder, data, models)
-    for stage in experiment.order():
-        stages.check(stage, experiment.stages[stage], run.model(stage), data)
-    return run
+    return Run(experiment, folder, data, models)
 
 
 def _reading(report: Reporter, done: int, total: int) -> None:
@@ -104,17 +130,30 @@ def _reading(report: Reporter, done: int, total: int) -> None:
 
 def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     """The run in a folder. `data_dir` replaces where its data were when it ran."""
-    path = folder / "config.json"
-    if not path.exists():
-        raise UsageError(f"{folder}: no config.json here, so no run of kd_jax")
-    try:
-        experiment = from_data(json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UsageError(f"{path}: damaged ({error})") from error
+    experiment = _saved(folder / "config.json")
     if data_dir:
         data = dataclasses.replace(experiment.data, dir=data_dir)
         experiment = dataclasses.replace(experiment, data=data)
-    return prepare(experiment, folder, report)
+    # Not prepare: it may have been trained on other devices.
+    run = _assemble(experiment, folder, report)
+    for role in {experiment.stages[stage].model for stage in experiment.order()}:
+        checks.check_model(role, run.models[role], run.data)
+    return run
+
+
+def _saved(path: Path) -> Experiment:
+    """The experiment that a run's config.json tells of."""
+    if not path.exists():
+        raise UsageError(f"{path.parent}: no config.json here, so no run of kd_jax")
+    try:
+        experiment = from_data(json.loads(path.read_text()))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError(f"{path}: damaged ({error})") from error
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"{path}: damaged (it holds no Experiment)")
+    return experiment
 
 
 def claim(experiment: Experiment, folder: Path) -> None:
@@ -124,8 +163,8 @@ def claim(experiment: Experiment, folder: Path) -> None:
         write_json(folder / "config.json", to_data(experiment))
     except OSError as error:
         raise UsageError(
-            f"out {experiment.out!r}: can't write to {folder} ({error.strerror}): "
-            "choose another folder by --out"
+            f"--out {experiment.out}: can't write to {folder} ({error.strerror}): "
+            "choose another folder"
         ) from error
 
 
@@ -138,8 +177,8 @@ def train(run: Run, report: Reporter) -> None:
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     store = run.store(stage, seeds)
-    which = f"{stage} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"
-    if store.facts() is not None:
+    which = f"{stage} (seed {seeds[0]}" + (f" to {seeds[-1]})" if len(seeds) > 1 else ")")
+    if _facts(store) is not None:
         report.note(f"{which}: done before")
         return
     description = run.experiment.stages[stage]
@@ -161,6 +200,13 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         save_seconds=run.experiment.checkpoint_seconds,
         name=which,
     )
+
+
+def _facts(store: Store) -> dict[str, Any] | None:
+    try:
+        return store.facts()
+    except ValueError as error:
+        raise UsageError(f"{store.folder}: {DAMAGED}") from error
 
 
 def describe_difference(preset: Experiment, chosen: Experiment) -> list[str]:

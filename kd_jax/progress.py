@@ -35,7 +35,8 @@ class Screen:
             self._task = self._bar.add_task(stage, total=steps, completed=done, facts="compiling")
             self._bar.start()
         else:
-            self.console.print(f"{stage}: {steps} steps, compiling ...")
+            resumed = f" from step {done}" if done else ""
+            self.line(f"{stage}: {steps} steps{resumed}, compiling ...")
 
     def advance(self, step: int, examples_per_second: float) -> None:
         self._speed = examples_per_second
@@ -44,7 +45,7 @@ class Screen:
             self._bar.update(self._task, completed=step, facts=facts)
         elif time.monotonic() - self._said > LINE_SECONDS:
             left = self._left(step)
-            self.console.print(
+            self.line(
                 f"{self._stage}: step {step} of {self._steps}, "
                 f"{examples_per_second:,.0f} examples/s, {left:.0f} s left"
             )
@@ -61,17 +62,26 @@ class Screen:
         self._said = time.monotonic()
         parts = [f"loss {np.mean(record['train']['loss']):.4f}"]
         if "validation_accuracy" in record:
-            parts.append(f"validation accuracy {100 * np.mean(record['validation_accuracy']):.2f} %")
+            accuracy = np.mean(record["validation_accuracy"])
+            parts.append(f"validation accuracy {100 * accuracy:.2f} %")
         if "sparsity" in record:
             parts.append(f"sparsity {100 * np.mean(record['sparsity']):.1f} %")
         self.note(f"epoch {record['epoch']}: {', '.join(parts)}")
 
     def end(self, stage: str, seconds: float) -> None:
+        self.close()
+        speed = f", {self._speed:,.0f} examples/s" if self._speed else ""
+        self.line(f"{stage}: done in {seconds:.1f} s{speed}")
+
+    def note(self, text: str) -> None:
+        self.line(f"  {text}")
+
+    def line(self, text: str) -> None:
+        """Prints a text as it is: brackets are no markup, and paths are not broken in two."""
+        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Gives the terminal back, its cursor shown, if a stage was interrupted."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        speed = f", {self._speed:,.0f} examples/s" if self._speed else ""
-        self.console.print(f"[bold]{stage}[/bold]: done in {seconds:.1f} s{speed}")
-
-    def note(self, text: str) -> None:
-        self.console.print(f"  {text}", highlight=False)

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
+from kd_jax import values
 from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.datasets import Data
@@ -35,22 +36,32 @@ def to_data(value: Any) -> Any:
 
 
 def from_data(data: Any, where: str = "config") -> Any:
-    """The inverse of to_data. Raises UsageError on a class or field that is not known."""
+    """The inverse of to_data. Raises UsageError on a class, field or type that doesn't fit."""
     if isinstance(data, list):
         return tuple(from_data(item, where) for item in data)
     if not isinstance(data, dict):
         return data
     if "class" not in data:
         return {name: from_data(item, f"{where}.{name}") for name, item in data.items()}
-    cls = CLASSES.get(data["class"])
+    cls = CLASSES.get(str(data["class"]))
     if cls is None:
-        raise UsageError(f"{where}: unknown class {data['class']!r}")
+        hint = did_you_mean(str(data["class"]), CLASSES)
+        raise UsageError(f"{where}: unknown class {data['class']!r}.{hint}")
     known = {f.name for f in dataclasses.fields(cls)}
     fields = {name: item for name, item in data.items() if name != "class"}
     for name in fields:
         if name not in known:
             raise UsageError(f"{where}: no field {name!r}.{did_you_mean(name, known)}")
-    return cls(**{name: from_data(item, f"{where}.{name}") for name, item in fields.items()})
+    kinds = get_type_hints(cls)
+    read = {name: from_data(item, f"{where}.{name}") for name, item in fields.items()}
+    for name, value in read.items():
+        if not values.fits(kinds[name], value):
+            kind = values.describe(kinds[name])
+            raise UsageError(f"{where}.{name}: {value!r} is not {kind}")
+    try:
+        return cls(**read)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -58,6 +69,8 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     data = to_data(value) if not isinstance(value, dict) else value
     for name, item in data.items():
+        if name == "class" and not prefix:
+            continue
         path = prefix if name == "stages" and not prefix else f"{prefix}{name}"
         if isinstance(item, dict):
             flat |= flatten(item, f"{path}." if path else "")
@@ -82,7 +95,10 @@ def _what(value: Any) -> Any:
         return {"class": type(value).__name__, **named}
     if isinstance(value, dict):
         return {name: _what(item) for name, item in value.items()}
-    return to_data(value)
+    if isinstance(value, tuple):
+        return [_what(item) for item in value]
+    # 1.0 and 1 are equal, so they are written alike.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def fingerprint(experiment: Experiment) -> str:

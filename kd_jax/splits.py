@@ -16,7 +16,7 @@ def permutation(count: int, *seed: int) -> np.ndarray:
 def hold_out(
     order: np.ndarray, fraction: float, labels: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a shuffled order of ids into (kept, held out), both still shuffled.
+    """Cuts a shuffled order of ids into (kept, held out). With labels, neither is in random order.
 
     round(fraction · N) are held out. With labels (of all ids), each class gives its share, rounded
     so that the shares add up: the classes with the largest remainders give one more.
@@ -42,11 +42,15 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The ids of (train, validation, test). With labels, validation is stratified.
 
-    Stored sets may lie class by class, so train is shuffled once, here: any part of it, the one
+    Stored sets may lie class by class, so train is shuffled here: any part of it, the one
     that a limit keeps included, is then a random subset.
     """
     order = permutation(train_size, config.split_seed, 0)
-    train, validation = hold_out(order, config.validation, labels)
+    parts = hold_out(order, config.validation, labels)
+    # Shuffled again: a stratified cut leaves classes whose share is full at the front of the rest.
+    train, validation = (
+        part[permutation(len(part), config.split_seed, 2 + i)] for i, part in enumerate(parts)
+    )
     test = np.arange(test_size, dtype=np.int32)
     if config.train_limit:
         train = train[: config.train_limit]

@@ -3,24 +3,24 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, randomness
+from kd_jax import compiled
 from kd_jax import state as state_lib
 from kd_jax.augment import Augment
 from kd_jax.checkpoint import Store
+from kd_jax.checks import check, check_model, example_shape, train_size
 from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.devices import batch_sharding, loops_well, replicated
 from kd_jax.errors import require
-from kd_jax.metrics import EVALUATION_BATCH, accuracy, agreement, cross_entropy, predictions
 from kd_jax.forward import Model
 from kd_jax.loop import Job, Reporter, Silent, fit
+from kd_jax.metrics import accuracy, agreement, cross_entropy, predictions
 from kd_jax.objective import Settings
 from kd_jax.prune import allocate
 from kd_jax.prune import masks as masks_lib
@@ -62,13 +62,13 @@ def run(
     seed_array = jnp.asarray(seeds, jnp.uint32)
     program = _program(stage, model, data, teacher, devices)
     settings = _settings(stage)
-    state = compiled.initial(
-        program, settings, seed_array, start, partial(_fresh, model, data), partial(_masked, stage)
-    )
+    programs = compiled.build(program, loops_well(model, example_shape(data)))
+    start = jax.device_put(start, replicated(program.sharding))  # it may come from other devices
+    state = programs.start(settings, seed_array, start)
     facts = {"stage": name, "seeds": list(seeds), "steps": program.steps}
     if teacher is not None:
         facts |= _introduce(teacher, data, report)
-    job = _job(stage, program, settings, seed_array, data, teacher, state)
+    job = _job(stage, program, programs, settings, seed_array, data, teacher, state)
     if store is not None and job.teacher is not None and job.teacher.logits is not None:
         _keep_outputs(store, data, job.teacher.logits)
     state = fit(job, state, store, report, save_seconds, name)
@@ -82,7 +82,11 @@ def run(
 
 
 def evaluate(
-    model: Model, data: Dataset, snapshot: Snapshot, split: str = "test", teacher: Taught | None = None
+    model: Model,
+    data: Dataset,
+    snapshot: Snapshot,
+    split: str = "test",
+    teacher: Taught | None = None,
 ) -> dict[str, list[float]]:
     """Accuracy and cross-entropy (nats) on a whole split, a number a seed; and, with a teacher, the
     share of examples on which both choose the same class."""
@@ -93,40 +97,9 @@ def evaluate(
     return {name: values.tolist() for name, values in result.items()}
 
 
-def example_shape(data: Dataset) -> jax.ShapeDtypeStruct:
-    """One prepared example [1, H, W, C], for counting and tracing."""
-    return jax.ShapeDtypeStruct((1, *data.spec.shape), jnp.float32)
-
-
-def train_size(stage: Stage, data: Dataset) -> int:
-    """How many training examples a stage sees."""
-    return max(1, round(stage.fraction * len(data.train)))
-
-
-def check(name: str, stage: Stage, model: Model, data: Dataset) -> None:
-    """Raises UsageError for what can't work, before any training."""
-    size = train_size(stage, data)
-    require(
-        stage.batch <= size,
-        f"{name}.batch {stage.batch} is larger than the {size} training examples: lower it",
-    )
-    variables = jax.eval_shape(model.init, jax.random.key(0), example_shape(data))
-    outputs, _ = jax.eval_shape(model.forward, variables, example_shape(data))
-    classes = outputs.logits.shape[-1]
-    require(
-        outputs.logits.shape == (1, data.spec.classes),
-        f"{name}: the {stage.model} has {classes} classes and {data.spec.name} has "
-        f"{data.spec.classes}: teacher, student and data must have the same",
-    )
-    if isinstance(stage, Prune):
-        steps = stage.epochs * (size // stage.batch)
-        stage.schedule.events(steps, stage.sparsity)
-        masks_lib.start(variables["params"], stage.include, stage.exclude)
-
-
 def _logits(model: Model, data: Dataset, snapshot: Snapshot, split: str) -> tuple[Any, Any]:
-    predict = compiled.predictor(model, data.spec, EVALUATION_BATCH)
-    return predictions(model, data.spec, snapshot, getattr(data, split), predict)
+    predict = compiled.predictor(model, data.spec)
+    return predictions(predict, snapshot, getattr(data, split))
 
 
 def _introduce(teacher: Taught, data: Dataset, report: Reporter) -> dict[str, Any]:
@@ -154,9 +127,11 @@ def _keep_outputs(store: Store, data: Dataset, logits: Array) -> None:
 def _program(
     stage: Stage, model: Model, data: Dataset, teacher: Taught | None, devices: int
 ) -> Program:
-    check("stage", stage, model, data)
+    check(stage, model, data, devices)
     terms = getattr(stage, "terms", {})
     require(not terms or teacher is not None, "a stage with distillation terms needs a teacher")
+    if terms and teacher is not None:
+        check_model("teacher", teacher[0], data)
     steps_per_epoch = train_size(stage, data) // stage.batch
     program = Program(
         model=model,
@@ -169,7 +144,14 @@ def _program(
         sharding=batch_sharding(devices, stage.batch),
     )
     if isinstance(stage, Prune):
-        return dataclasses.replace(program, criterion=stage.criterion, scope=stage.scope)
+        return dataclasses.replace(
+            program,
+            prunes=True,
+            include=stage.include,
+            exclude=stage.exclude,
+            criterion=stage.criterion,
+            scope=stage.scope,
+        )
     return program
 
 
@@ -184,24 +166,6 @@ def _settings(stage: Stage) -> Settings:
         penalty=stage.penalty if isinstance(stage, Prune) else None,
         ema=stage.ema,
     )
-
-
-def _fresh(model: Model, data: Dataset, seed: Array) -> Snapshot:
-    """New parameters: the same for every stage of one seed, so that runs are comparable."""
-    inputs = jnp.zeros(example_shape(data).shape, jnp.float32)
-    variables = dict(model.init(randomness.stream(seed, "init"), inputs))
-    params = variables.pop("params")
-    return Snapshot(params, variables, state_lib.no_masks(params))
-
-
-def _masked(stage: Stage, snapshot: Snapshot) -> Snapshot:
-    """With a mask for whatever the stage may prune; masks that are there stay."""
-    if not isinstance(stage, Prune):
-        return snapshot
-    new = masks_lib.start(snapshot.params, stage.include, stage.exclude)
-    is_none = lambda m: m is None  # noqa: E731
-    first = lambda old, new: new if old is None else old  # noqa: E731
-    return snapshot.replace(masks=jax.tree.map(first, snapshot.masks, new, is_leaf=is_none))
 
 
 def _events(stage: Stage, program: Program, state: TrainState) -> dict[int, Any]:
@@ -222,6 +186,7 @@ def _events(stage: Stage, program: Program, state: TrainState) -> dict[int, Any]
 def _job(
     stage: Stage,
     program: Program,
+    programs: compiled.Compiled,
     settings: Settings,
     seeds: Array,
     data: Dataset,
@@ -229,24 +194,23 @@ def _job(
     state: TrainState,
 ) -> Job:
     home = replicated(program.sharding)
-    predict = compiled.predictor(program.model, data.spec, EVALUATION_BATCH)
+    predict = compiled.predictor(program.model, data.spec)
 
     def validate(state: TrainState) -> list[float]:
-        snapshot = state_lib.rest(state)
-        logits, labels = predictions(program.model, data.spec, snapshot, data.validation, predict)
+        logits, labels = predictions(predict, state_lib.rest(state), data.validation)
         return accuracy(logits, labels).tolist()
 
     def sparsity(state: TrainState) -> list[float]:
         layers = jax.tree.leaves(state.masks)
         pruned = sum(np.asarray(jnp.sum(~m, axis=range(1, m.ndim))) for m in layers)
-        return (pruned / sum(m[0].size for m in layers)).tolist()
+        return list(np.asarray(pruned) / sum(m[0].size for m in layers))
 
     resident = _resident(stage, data, home)
     return Job(
         program=program,
-        compiled=compiled.build(
-            program, settings, seeds, loop=loops_well(program.model, example_shape(data))
-        ),
+        compiled=programs,
+        settings=settings,
+        seeds=seeds,
         teacher=_teacher(program, data, teacher, resident, home),
         data=resident if resident is not None else _streamed(stage, data, seeds),
         events=_events(stage, program, state),
@@ -262,14 +226,12 @@ def _resident(stage: Stage, data: Dataset, home: Any) -> Resident | None:
         return None
     size = train_size(stage, data)
     train = data.train
-    arrays = Resident(train.ids[:size], train.inputs[:size], train.labels[:size])
-    return jax.device_put(arrays, home)
+    part = (train.ids[:size], train.inputs[:size], train.labels[:size])
+    return Resident(*jax.device_put(part, home))
 
 
 def _streamed(stage: Stage, data: Dataset, seeds: Array):
-    require(
-        len(seeds) == 1, "a streamed data set trains one seed at a time: set together to false"
-    )
+    require(len(seeds) == 1, "a streamed data set trains one seed at a time: set together to false")
     assert isinstance(data.train, View)
     view = View(data.train.source, data.train.ids[: train_size(stage, data)])
     return lambda step: stream(view, stage.batch, int(seeds[0]), step)
@@ -284,6 +246,7 @@ def _teacher(
         return None
     model, snapshot = teacher
     if resident is not None and program.augment == Augment():
-        predict = compiled.predictor(model, data.spec, EVALUATION_BATCH)
-        return Teacher(logits=jax.device_put(predict(snapshot, resident.inputs), home))
+        shown = data.train.take(np.arange(resident.ids.size))  # type: ignore[union-attr]
+        logits, _ = predictions(compiled.predictor(model, data.spec), snapshot, shown)
+        return Teacher(logits=jax.device_put(logits, home))
     return Teacher(variables=jax.device_put(snapshot.variables, home))

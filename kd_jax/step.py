@@ -11,8 +11,7 @@ import optax
 
 from kd_jax import optim as optim_lib
 from kd_jax import randomness
-from kd_jax import state as state_lib
-from kd_jax.augment import Augment, augment, prepare
+from kd_jax.augment import Augment, augment, normalise
 from kd_jax.batch import Batch
 from kd_jax.datasets import Spec
 from kd_jax.forward import Model, Outputs, Variables
@@ -20,7 +19,7 @@ from kd_jax.objective import Metrics, Settings, objective
 from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import std_thresholds
-from kd_jax.state import TrainState
+from kd_jax.state import Snapshot, TrainState
 from kd_jax.teacher import teach
 
 Array = jax.Array
@@ -38,6 +37,8 @@ class Program:
       batch: examples a step.
       steps: steps of the stage.
       steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
+      prunes: whether the stage has masks of its own.
+      include, exclude: patterns of the parameters that get a mask.
       criterion: name of the pruning criterion.
       scope: how masks are cut: "layer", "global", "threshold" or "std".
       sharding: over which devices a batch is split, or None.
@@ -50,6 +51,9 @@ class Program:
     batch: int
     steps: int
     steps_per_epoch: int
+    prunes: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     criterion: str = "magnitude"
     scope: str = "layer"
     sharding: jax.sharding.NamedSharding | None = None
@@ -104,7 +108,7 @@ def train_step(
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
     (_, (collections, metrics)), grads = gradient(state.params)
     state = _update(program, settings, state, grads)
-    return state.replace(collections=collections), metrics
+    return dataclasses.replace(state, collections=collections), metrics
 
 
 def _update(program: Program, settings: Settings, state: TrainState, grads: Any) -> TrainState:
@@ -115,9 +119,11 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
     params = optim_lib.project(optim, params)
     extra = dict(state.extra)
-    if "ema" in extra:
+    if settings.ema is not None:
         extra["ema"] = optax.incremental_update(params, extra["ema"], 1 - settings.ema)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, extra=extra)
+    return dataclasses.replace(
+        state, step=state.step + 1, params=params, opt_state=opt_state, extra=extra
+    )
 
 
 def take(
@@ -177,7 +183,8 @@ def change_masks(
         if program.scope == "std":
             theta = std_thresholds(state.params, state.masks, target)
         masks = masks_lib.below(state.params, state.masks, theta)
-    return state.replace(
+    return dataclasses.replace(
+        state,
         masks=masks,
         params=masks_lib.apply(masks, state.params),
         opt_state=masks_lib.mask_like(masks, state.params, state.opt_state),
@@ -185,18 +192,7 @@ def change_masks(
     )
 
 
-def predict(
-    model: Model, spec: Spec, batch: int, snapshot: state_lib.Snapshot, inputs: Array
-) -> Array:
-    """Logits [N, K] in float32 of every example of `inputs` [N, ...], in evaluation mode."""
-    size = inputs.shape[0]
-    padding = -size % batch
-    padded = jnp.concatenate([inputs, jnp.repeat(inputs[:1], padding, axis=0)])
-    batches = padded.reshape(-1, batch, *inputs.shape[1:])
-
-    def one(images: Array) -> Array:
-        none = jnp.zeros((batch,), jnp.int32)
-        prepared = prepare(Batch(none, images, none, jnp.ones((batch,))), spec)
-        return model.forward(snapshot.variables, prepared.inputs)[0].logits.astype(jnp.float32)
-
-    return jax.lax.map(one, batches).reshape(-1, spec.classes)[:size]
+def predict(model: Model, spec: Spec, snapshot: Snapshot, inputs: Array) -> Array:
+    """Logits [B, K] in float32 of stored inputs [B, ...], in evaluation mode."""
+    outputs, _ = model.forward(snapshot.variables, normalise(inputs, spec), train=False)
+    return outputs.logits.astype(jnp.float32)

@@ -67,10 +67,9 @@ def _history(run: Run, stage: str) -> list[dict[str, Any]]:
 def _test_logits(run: Run, stage: str) -> tuple[np.ndarray, np.ndarray]:
     """(logits [S, N, K] of all seeds, labels [N])."""
     model, data = run.model(stage), run.data
-    predict = compiled.predictor(model, data.spec, metrics.EVALUATION_BATCH)
+    predict = compiled.predictor(model, data.spec)
     found = [
-        metrics.predictions(model, data.spec, run.network(stage, seeds), data.test, predict)
-        for seeds in run.groups
+        metrics.predictions(predict, run.network(stage, seeds), data.test) for seeds in run.groups
     ]
     return np.concatenate([logits for logits, _ in found]), found[0][1]
 
@@ -154,5 +153,3 @@ def _short(experiment: Experiment, stage: str) -> str:
         if getattr(config, field.name) != field.default
     ]
     return f"{type(config).__name__}({', '.join(changed)})"
-
-

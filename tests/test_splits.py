@@ -57,3 +57,16 @@ def test_split_seed_changes_who_is_held_out_but_not_test():
 def test_nothing_left_to_train_on():
     with pytest.raises(UsageError, match=r"--data\.validation 0\.9"):
         choose(Data(validation=0.9), 2, 2)
+
+
+def test_a_small_part_of_train_has_every_class_in_proportion():
+    """A stratified cut alone would leave the front of the rest short of some classes."""
+    labels = np.repeat(np.arange(10), 100)
+    counts = np.zeros(10)
+    for seed in range(200):
+        train, _, _ = choose(Data(validation=0.3, split_seed=seed), 1000, 10, labels)
+        counts += np.bincount(labels[train[:70]], minlength=10)
+    # 1,400 expected of each class; a standard deviation is about 34.
+    assert np.abs(counts - 1400).max() < 5 * 34
+    first = choose(Data(validation=0.3), 1000, 10, labels)[0][:70]
+    assert np.bincount(labels[first], minlength=10).min() >= 1

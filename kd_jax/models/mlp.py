@@ -14,6 +14,7 @@ from kd_jax.models.layers import (
     dense,
     require_fraction,
     require_positive,
+    scaled,
 )
 
 Array = jax.Array
@@ -31,25 +32,27 @@ class MLP(ModelConfig):
 
     widths: tuple[int, ...] = (300, 100)
     """Units of each hidden layer."""
+    width: float = 1.0
+    """Factor of all of them."""
     dropout: float = 0.0
     """Fraction of the units of every hidden layer dropped in training."""
     input_dropout: float = 0.0
     """Fraction of the inputs dropped in training."""
 
     def __post_init__(self):
-        require_positive(widths=self.widths)
+        require_positive(widths=self.widths, width=self.width)
         require_fraction(dropout=self.dropout, input_dropout=self.input_dropout)
 
     def build(self, classes: int, dtype: Any) -> nn.Module:
         return MLPModule(self, checked_classes(classes), dtype)
 
     def tiny(self) -> "MLP":
-        return dataclasses.replace(self, widths=(8,) * len(self.widths))
+        return dataclasses.replace(self, widths=(8,) * len(self.widths), width=1.0)
 
 
 class MLPModule(nn.Module):
-    """Features: stageI, hidden layer I after its ReLU [B, widths[I-1]]; stageI_pre before it;
-    pooled, the last of them."""
+    """Features: stageI, hidden layer I after its ReLU [B, width · widths[I-1]]; stageI_pre, before
+    it; pooled, the last of them."""
 
     config: MLP
     classes: int
@@ -62,7 +65,7 @@ class MLPModule(nn.Module):
         init = nn.initializers.glorot_uniform()
         features: Features = {"pooled": x}
         for i, width in enumerate(self.config.widths, start=1):
-            pre = dense(width, self.dtype, f"dense{i}", init)(x)
+            pre = dense(scaled(width, self.config.width), self.dtype, f"dense{i}", init)(x)
             x = nn.relu(pre)
             features |= {f"stage{i}_pre": pre, f"stage{i}": x, "pooled": x}
             x = nn.Dropout(self.config.dropout, deterministic=not train, name=f"drop{i}")(x)

@@ -62,6 +62,12 @@ def _search(flag: str, pattern: str, name: str) -> bool:
         raise UsageError(message) from e
 
 
+def first(masks: Tree, others: Tree) -> Tree:
+    """masks, and where there is none, the other's."""
+    is_none = lambda m: m is None  # noqa: E731
+    return jax.tree.map(lambda m, o: o if m is None else m, masks, others, is_leaf=is_none)
+
+
 def apply(masks: Tree, params: Tree) -> Tree:
     """params with zeros where the mask is False. Its gradient is masked in the same places."""
     return map_masked(lambda m, w: jnp.where(m, w, 0), masks, params)

@@ -1,5 +1,7 @@
 """Penalties on the weights that go with pruning."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -37,6 +39,9 @@ class PruningLoss:
     threshold: float = 1e-2
     softness: float = 1e-2
     reward_zeros: bool = False
+
+    parts: ClassVar[tuple[str, ...]] = ("l1", "below")
+    """Names of what is reported beside the value."""
 
     def __post_init__(self):
         require_between("PruningLoss.weight", self.weight, 0)

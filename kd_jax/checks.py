@@ -1,0 +1,87 @@
+"""Whether a stage, its model and its data fit together: all that can be known before training."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_jax.augment import Augment
+from kd_jax.config import Prune, Stage
+from kd_jax.data import Dataset
+from kd_jax.devices import batch_sharding
+from kd_jax.errors import UsageError, require
+from kd_jax.forward import Model
+from kd_jax.prune import masks as masks_lib
+
+
+def example_shape(data: Dataset) -> jax.ShapeDtypeStruct:
+    """One prepared example [1, H, W, C], for counting and tracing."""
+    return jax.ShapeDtypeStruct((1, *data.spec.shape), jnp.float32)
+
+
+def train_size(stage: Stage, data: Dataset) -> int:
+    """How many training examples a stage sees."""
+    return max(1, round(stage.fraction * len(data.train)))
+
+
+def check(stage: Stage, model: Model, data: Dataset, devices: int = 0, who: str = "") -> None:
+    """Raises UsageError for what can't work, before any training; it begins with the name of the
+    stage's field, or with a flag. `who` is what to call the model."""
+    size = train_size(stage, data)
+    steps = stage.epochs * (size // stage.batch)
+    require(
+        stage.batch <= size,
+        f"batch {stage.batch} is larger than the {size} training examples: lower it",
+    )
+    require(steps < 2**31, f"epochs {stage.epochs} make {steps} steps, and 2**31 are too many")
+    batch_sharding(devices, stage.batch)
+    _check_augment(stage.augment, data)
+    variables = check_model(stage.model, model, data, who)
+    if isinstance(stage, Prune):
+        try:
+            stage.schedule.events(steps, stage.sparsity)
+        except UsageError as error:
+            raise UsageError(f"schedule.{str(error).partition('.')[2]}") from None
+        masks_lib.start(variables["params"], stage.include, stage.exclude)
+
+
+def _check_augment(augment: Augment, data: Dataset) -> None:
+    side = min(data.spec.shape[:2])
+    for name in ("crop", "shift"):
+        value = getattr(augment, name)
+        require(
+            value < side,
+            f"augment.{name} {value} moves images of {side} pixels out of sight: lower it",
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _abstract(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """(variables, logits) of one float32 example of a shape, as they would come out."""
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    key = jax.random.key(0)
+    variables = jax.eval_shape(model.init, key, example)
+    train = lambda variables, x, key: model.forward(variables, x, True, key)[0].logits  # noqa: E731
+    return variables, jax.eval_shape(train, variables, example, key)
+
+
+def check_model(role: str, model: Model, data: Dataset, who: str = "") -> Any:
+    """The model's variables, as shapes. Raises UsageError for one that can't take the data's
+    inputs, or has other classes; it begins with the flag of the role, teacher or student."""
+    spec = data.spec
+    who = f"--{role} {who}".strip()
+    try:
+        variables, logits = _abstract(model, spec.shape)
+    except Exception as error:  # whatever a model may raise; all of it says the same
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UsageError(
+            f"{who} can't take inputs of shape {spec.shape}, those of {spec.name} ({reason}): "
+            "choose another model or --data.image-size"
+        ) from error
+    require(
+        logits.shape == (1, spec.classes),
+        f"{who} gives outputs of shape {logits.shape[1:]} for an example, and {spec.name} has "
+        f"{spec.classes} classes: teacher, student and data must have the same",
+    )
+    return variables

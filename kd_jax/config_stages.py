@@ -1,0 +1,135 @@
+"""What a stage of an experiment is, as data: train, distil or prune."""
+
+import dataclasses
+from typing import Any, Literal
+
+from kd_jax.augment import Augment
+from kd_jax.distill import TERMS, LogitTerm
+from kd_jax.errors import UsageError, did_you_mean, require, require_finite
+from kd_jax.optim import Optim
+from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, PruningLoss, Schedule
+
+
+def variants(table: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a field whose value a flag picks from a table by plain name."""
+    return {"variants": table}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a network on labels."""
+
+    model: Literal["teacher", "student"] = "student"
+    """Which of the experiment's two models."""
+    start: str = ""
+    """Stage whose network it goes on from, masks and all; empty: fresh parameters."""
+    epochs: int = 30
+    """Passes over the training examples."""
+    batch: int = 128
+    """Examples a step."""
+    fraction: float = 1.0
+    """Share of the training examples that this stage may see."""
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    label_smoothing: float = 0.0
+    """Share of the uniform distribution in the hard targets (Szegedy et al. 2016)."""
+    ema: float | None = None
+    """Decay of an average of the parameters, evaluated in their place; None: no average."""
+    evaluate_every: int = 1
+    """Epochs between two readings of the validation accuracy."""
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        for name in ("epochs", "batch", "evaluate_every"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name.replace('_', '-')} {value} must be at least 1")
+        require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")
+        require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distill(Train):
+    """Train a network on labels and on what a teacher says."""
+
+    teacher: str = "train"
+    """Stage whose network teaches."""
+    hard_weight: float = 0.1
+    """Weight of the cross-entropy with the labels."""
+    terms: dict[str, LogitTerm] = dataclasses.field(
+        default_factory=lambda: {"kd": TERMS["kd"]}, metadata=variants(TERMS)
+    )
+    """Distillation terms by name, each with its own weight; as a flag: names joined by +."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.hard_weight >= 0, f"hard-weight {self.hard_weight} must not be negative")
+        require(
+            bool(self.teacher) or not self.terms,
+            f"teacher is empty, but the terms {', '.join(self.terms)} need one: set it to a stage, "
+            "or terms to none",
+        )
+        complete = [name for name, term in self.terms.items() if term.complete]
+        require(
+            not complete or self.hard_weight == 0,
+            f"hard-weight {self.hard_weight} with the term {' and '.join(complete)}, which holds "
+            "the hard labels itself: set hard-weight to 0",
+        )
+        weights = [self.hard_weight, *(term.weight for term in self.terms.values())]
+        require(
+            any(w > 0 for w in weights),
+            f"hard-weight {self.hard_weight} and no term with a weight above 0: there is nothing "
+            "to learn from; set one above 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prune(Distill):
+    """Remove weights and retrain, on labels alone or with a teacher."""
+
+    teacher: str = ""
+    """Stage whose network teaches while retraining; empty: labels alone."""
+    hard_weight: float = 1.0
+    terms: dict[str, LogitTerm] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
+    sparsity: float = 0.8
+    """Fraction of the prunable weights that are zero at the end, exactly."""
+    criterion: str = "magnitude"
+    """How weights are scored."""
+    scope: Literal["layer", "global", "threshold", "std"] = "layer"
+    """layer: the same sparsity in each layer; global: over all layers; threshold: |w| < threshold;
+    std: |w| < threshold x the layer's standard deviation (Han 2015)."""
+    threshold: float = 0.0
+    """For the scopes threshold and std, which then decide the sparsity."""
+    schedule: Schedule = dataclasses.field(
+        default_factory=lambda: SCHEDULES["one_shot"], metadata=variants(SCHEDULES)
+    )
+    """When masks change."""
+    include: tuple[str, ...] = ("kernel$", "embedding$")
+    """Regular expressions of the parameters that may be pruned."""
+    exclude: tuple[str, ...] = ()
+    """Regular expressions of parameters that are left alone."""
+    penalty: PruningLoss | None = dataclasses.field(
+        default=None, metadata=variants({"none": None, **PENALTIES})
+    )
+    """Regulariser on the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
+        if self.criterion not in CRITERIA:
+            hint = did_you_mean(self.criterion, CRITERIA)
+            raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
+        by_threshold = self.scope in ("threshold", "std")
+        require(
+            (self.threshold > 0) == by_threshold,
+            f"threshold {self.threshold} with scope {self.scope!r}: the scopes threshold and std "
+            "need a threshold above 0, and the others take none",
+        )
+        require(
+            not self.teacher or bool(self.terms),
+            f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
+        )
+
+
+Stage = Train  # every stage so far is a training of some kind

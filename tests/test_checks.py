@@ -1,0 +1,72 @@
+import dataclasses
+
+import pytest
+from tiny_experiment import fake_data
+
+from kd_jax import checks
+from kd_jax.augment import Augment
+from kd_jax.config import Prune, Train
+from kd_jax.errors import UsageError
+from kd_jax.forward import from_linen
+from kd_jax.models.mlp import MLP
+from kd_jax.prune import Iterative, OneShot
+
+
+def model(config, classes=10):
+    return from_linen(config.build(classes, "float32"))
+
+
+DIGITS = fake_data("digits", 100)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (Train(batch=101), "batch 101 is larger than the 100 training examples"),
+        (Train(batch=52, fraction=0.5), "batch 52 is larger than the 50 training examples"),
+        (Train(batch=63), "batch 63 does not divide over 4 devices"),
+        (Train(batch=4, epochs=10**9), "epochs 1000000000 make 25000000000 steps"),
+        (Train(batch=4, augment=Augment(crop=8)), "augment.crop 8 moves images of 8 pixels"),
+        (Train(batch=4, augment=Augment(shift=9)), "augment.shift 9 moves images of 8 pixels"),
+    ],
+)
+def test_checks_refuse_a_stage_that_does_not_fit_its_data(stage, said):
+    with pytest.raises(UsageError) as error:
+        checks.check(stage, model(MLP(widths=(4,))), DIGITS)
+    assert str(error.value).startswith(said)
+
+
+def test_checks_refuse_more_devices_than_there_are():
+    with pytest.raises(UsageError, match=r"^--devices 5: there are only 4 \(cpu\)"):
+        checks.check(Train(batch=20), model(MLP(widths=(4,))), DIGITS, devices=5)
+    checks.check(Train(batch=63), model(MLP(widths=(4,))), DIGITS, devices=1)
+    checks.check(Train(batch=62), model(MLP(widths=(4,))), DIGITS, devices=2)
+
+
+def test_checks_refuse_other_classes_than_those_of_the_data():
+    with pytest.raises(UsageError, match=r"^--student gives outputs of shape \(7,\).*10 classes"):
+        checks.check(Train(batch=4), model(MLP(widths=(4,)), classes=7), DIGITS)
+    with pytest.raises(UsageError, match=r"^--teacher MLP gives outputs of shape \(7,\)"):
+        checks.check_model("teacher", model(MLP(widths=(4,)), classes=7), DIGITS, "MLP")
+
+
+def test_checks_refuse_a_model_that_can_not_take_the_data_whatever_it_raises():
+    def init(key, inputs):
+        raise ZeroDivisionError("first line\nsecond line")
+
+    broken = dataclasses.replace(model(MLP(widths=(4,))), init=init)
+    with pytest.raises(UsageError) as error:
+        checks.check(Train(batch=4), broken, DIGITS, who="Net (stage alone)")
+    assert str(error.value) == (
+        "--student Net (stage alone) can't take inputs of shape (8, 8, 1), those of digits "
+        "(first line): choose another model or --data.image-size"
+    )
+
+
+def test_checks_of_pruning_name_its_fields():
+    small = model(MLP(widths=(4,)))
+    with pytest.raises(UsageError, match=r"^include pattern 'x' finds no parameter"):
+        checks.check(Prune(batch=4, include=("x",)), small, DIGITS)
+    with pytest.raises(UsageError, match=r"^schedule\.rounds is 9, but the run has 2 steps"):
+        checks.check(Prune(batch=100, epochs=2, schedule=Iterative(rounds=9)), small, DIGITS)
+    checks.check(Prune(batch=100, epochs=2, schedule=OneShot(at=1.0)), small, DIGITS)

@@ -1,0 +1,264 @@
+import json
+import time
+
+import pytest
+
+from kd_jax import cli, pipeline
+from kd_jax.progress import Screen
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Calls main as run.py does: (exit status, what it printed, what it complained of)."""
+
+    def train(*_):
+        raise AssertionError("training has begun")
+
+    monkeypatch.setattr(pipeline, "train", train)
+    # Console() reads it; a narrow one breaks lines, which is no matter of these tests.
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def main(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return main
+
+
+def refused(call, *arguments):
+    """The one line that a user's mistake is answered with."""
+    began = time.monotonic()
+    status, _, error = call(*arguments)
+    assert status == 2
+    assert time.monotonic() - began < 3.0
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error.removeprefix("error: ").rstrip("\n")
+
+
+# Verbs and help ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+def test_help_tells_every_verb(call, word):
+    status, out, error = call(word)
+    assert status == 0
+    assert error == ""
+    for text in ("run NAME", "list", "evaluate RUN", "report RUN", "--smoke", "--only", "--out"):
+        assert text in out
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+@pytest.mark.parametrize(
+    ("verb", "flags"),
+    [
+        ("run", ("NAME", "--smoke", "--only", "--seeds", "--out", "digits", "mnist_lenet5")),
+        ("list", ("list",)),
+        ("evaluate", ("evaluate RUN", "--data.dir")),
+        ("report", ("report RUN", "--out")),
+    ],
+)
+def test_every_verb_has_its_help(call, verb, flags, word):
+    for arguments in ([verb, word], [verb, "a", word][: 2 if verb == "run" else 3]):
+        arguments = arguments if word in arguments else [verb, word]
+        status, out, error = call(*arguments)
+        assert status == 0
+        assert error == ""
+        for flag in flags:
+            assert flag in out
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10_resnet"])
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_of_an_experiment_lists_its_flags(call, name, word):
+    for arguments in (["run", name, word], ["run", name, "--smoke", word]):
+        status, out, error = call(*arguments)
+        assert status == 0
+        assert error == ""
+        for flag in ("--prune.sparsity", "--distill.terms.kd.temperature", "--data.dir", "--seeds"):
+            assert flag in out
+        assert "Fraction of the prunable weights that are zero at the end" in out
+        assert f"python run.py run {name}" in out
+        assert len(out.splitlines()) > 100
+
+
+def test_list_shows_every_experiment_in_full(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    status, out, _ = call("list")
+    assert status == 0
+    lines = out.splitlines()
+    for name in cli.names():
+        assert name in lines
+    assert "    1,797 handwritten digits" not in lines
+    words = " ".join(out.split())
+    assert "data: 1,797 handwritten digits of scikit-learn, no download" in words
+    assert "cost: under two minutes on two CPU cores" in words
+    assert "Handwritten digits: teacher, student alone" in words
+    assert words.count("data: ") == words.count("cost: ") == len(cli.names())
+
+
+# Mistakes ------------------------------------------------------------------------------------
+
+NAMES = "run takes an experiment's name first: cifar10_resnet, "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
+        ([""], "unknown verb ''. Known: evaluate, list, report, run."),
+        (["--smoke"], "unknown verb '--smoke'."),
+        (["run"], NAMES),
+        (["run", "--smoke"], NAMES),
+        (["run", ""], "unknown experiment ''."),
+        (["run", "digit"], "unknown experiment 'digit'. Did you mean 'digits'?"),
+        (["run", "cifar10-resnet"], "unknown experiment 'cifar10-resnet'. Did you mean"),
+        (["list", "x"], "list takes no arguments, but got x"),
+        (["evaluate"], "name a run's folder. usage: python run.py evaluate RUN"),
+        (["evaluate", ""], "name a run's folder. usage: python run.py evaluate RUN"),
+        (["evaluate", "a", "b"], "evaluate takes one run; use report for several"),
+        (["evaluate", "a", "--out", "b"], "unknown flag --out. Known: --data.dir."),
+        (["evaluate", "a", "--data.dir"], "--data.dir takes a value, but got none"),
+        (["evaluate", "/nowhere"], "/nowhere: no config.json here, so no run of kd_jax"),
+        (["report"], "name a run's folder. usage: python run.py report RUN"),
+        (["report", "a", "--out="], "--out takes a value, but got none"),
+        (["report", "--out", "--x", "a"], "--out takes a value, but got none"),
+        (["report", "/nowhere"], "/nowhere: "),
+    ],
+)
+def test_a_wrong_verb_or_argument(call, arguments, said):
+    assert refused(call, *arguments).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--sedes 3", "unknown flag --sedes. Did you mean --seeds?"),
+        ("--distill.epochs two", "--distill.epochs 'two': it must be a whole number"),
+        ("--prune.sparsity 1.0", "--prune.sparsity 1.0 must be in [0, 1)"),
+        ("--prune.sparsity -0.1", "--prune.sparsity -0.1 must be in [0, 1)"),
+        ("--distill.terms.kd.temperature 0", "--distill.terms.kd.temperature is 0: it must be"),
+        ("--distill.optim.learning-rate nan", "--distill.optim.learning-rate nan must be above 0"),
+        ("--distill.optim.learning-rate inf", "--distill.optim.learning-rate is inf: it must be"),
+        ("--prune.epochs -3", "--prune.epochs -3 must be at least 1"),
+        ("--distill.batch 5000", "--distill.batch 5000 is larger than the "),
+        ("--prune.batch 5000", "--prune.batch 5000 is larger than the "),
+        ("--prune.epochs 999999999", "--prune.epochs 999999999 make "),
+        ("--data.name cifr10", "--data.name cifr10: no such data set. Did you mean 'cifar10'?"),
+        ("--data.name cifar10 --data.dir /nowhere", "--data.dir /nowhere: no such directory"),
+        ("--student lenet5", "--student LeNet (stage alone) can't take inputs of shape (8, 8, 1)"),
+        ("--distill.teacher=", "--distill.teacher is empty, but the terms kd need one"),
+        ("--distill.start prune", "--prune.start 'distill' closes a circle of stages, distill ->"),
+        ("--devices 3", "--train.batch 32 does not divide over 3 devices"),
+        ("--devices 5", "--devices 5: there are only 4 (cpu)"),
+        ("--prune.include x", "--prune.include pattern 'x' finds no parameter"),
+        ("--prune.exclude [/z]{9}", "--prune.exclude pattern '[/z]{9}' finds no parameter"),
+        ("--seeds", "--seeds takes one value, a whole number, but got none"),
+        ("--out /proc/x", "--out /proc/x: can't write to /proc/x/digits-"),
+        ("--out=", "--out is empty: name a folder"),
+    ],
+)
+def test_a_wrong_flag_is_told_in_one_line_before_any_training(call, flags, said, tmp_path):
+    out = [] if "--out" in flags else ["--out", tmp_path]
+    found = refused(call, "run", "digits", "--smoke", *flags.split(), *out)
+    assert found.startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_that_is_not_there_tells_how_to_get_it(call, tmp_path):
+    found = refused(call, "run", "cifar10_resnet", "--data.dir", tmp_path)
+    assert found.startswith("--data.name cifar10: not prepared")
+    assert "download_and_prepare" in found
+
+
+def test_a_file_in_the_way_of_the_folder(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    found = refused(call, "run", "digits", "--out", tmp_path / "file")
+    assert found.startswith(f"--out {tmp_path / 'file'}: can't write to ")
+
+
+def test_an_error_of_several_lines_is_told_in_one(call, monkeypatch):
+    def load(*_):
+        raise cli.UsageError("first\n  second")
+
+    monkeypatch.setattr(pipeline, "load", load)
+    assert refused(call, "run", "digits") == "first second"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"class": "MLP"}'])
+def test_a_damaged_run_is_refused(call, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    found = refused(call, "evaluate", tmp_path)
+    assert found.startswith(f"{tmp_path / 'config.json'}: damaged (")
+
+
+def test_a_run_that_is_not_finished_can_not_be_evaluated(call, tmp_path):
+    experiment = cli.smoke(cli.preset("digits"))
+    pipeline.claim(experiment, tmp_path)
+    found = refused(call, "evaluate", tmp_path)
+    assert found.startswith(f"{tmp_path}: stage 'train' is not finished: go on with it by ")
+
+
+def test_an_interrupt_gives_the_terminal_back_and_says_how_to_go_on(call, monkeypatch, tmp_path):
+    closed = []
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "train", interrupted)
+    monkeypatch.setattr(Screen, "close", lambda self: closed.append(self))
+    status, out, error = call("run", "digits", "--smoke", "--out", tmp_path, "--seeds", "1")
+    assert status == 130
+    assert error == "interrupted; the same command goes on from the last checkpoint\n"
+    assert len(closed) == 1
+    assert f"digits -> {tmp_path}/digits-" in out
+    assert "  seeds: 2 -> 1" in out.splitlines()  # what differs from what was asked for
+
+
+def test_without_a_verb_the_digits_run(call, monkeypatch):
+    monkeypatch.setattr(cli, "_run", lambda arguments, console: called.append(arguments))
+    called = []
+    assert call()[0] == 0
+    assert called == [["digits"]]
+
+
+# Everything ----------------------------------------------------------------------------------
+
+
+def accuracies(folder):
+    results = json.loads((folder / "results.json").read_text())
+    return {row["stage"]: row["accuracy"] for row in results["rows"]}
+
+
+def test_an_experiment_from_its_command_to_its_report(capsys, tmp_path, monkeypatch):
+    """Run, run again, evaluate from the folder, report: the numbers are the same throughout."""
+    monkeypatch.setenv("COLUMNS", "100")
+    command = ["run", "digits", "--smoke", "--out", str(tmp_path), "--devices", "1"]
+    command += ["--distill.optim.learning-rate", "0.2", "--prune.exclude", "classifier"]
+    assert cli.main(command) == 0
+    first = capsys.readouterr()
+    assert first.err == ""
+    assert "  distill.optim.learning_rate: 0.1 -> 0.2" in first.out.splitlines()
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("digits-")
+    assert f"table, plots and networks: {folder}" in first.out.splitlines()
+    found = accuracies(folder)
+    assert list(found) == ["train", "alone", "distill", "prune"]
+    assert all(len(values) == 2 for values in found.values())
+    results = json.loads((folder / "results.json").read_text())
+    assert results["command"] == "python run.py " + " ".join(command)
+
+    assert cli.main(command) == 0
+    again = capsys.readouterr()
+    assert again.out.count("done before") == 4
+    assert "compiling" not in again.out
+    assert list(tmp_path.iterdir()) == [folder]
+    assert accuracies(folder) == found
+
+    assert cli.main(["evaluate", str(folder)]) == 0
+    assert accuracies(folder) == found
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
+    assert (tmp_path / "report" / "table.md").exists()
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,200 @@
+"""What training promises as a whole: one program, the same numbers however it is cut, spread over
+devices or stopped (for that, see test_resume)."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+
+from kd_jax import loop, stages
+from kd_jax.augment import Augment
+from kd_jax.optim import Optim
+from kd_jax.prune import OneShot
+from kd_jax.tree import named_leaves
+
+
+def close(a, b, rtol=1e-4, atol=1e-5):
+    """Fails unless two trees have the same structure and about the same numbers."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for name, x in named_leaves(a).items():
+        y = named_leaves(b)[name]
+        if x.dtype == bool:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+        else:
+            np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=name)
+
+
+def agree(one, other, **tolerance):
+    """Fails unless two runs ended with about the same state and records."""
+    close(one[0], other[0], **tolerance)
+    assert [r["step"] for r in one[1].records] == [r["step"] for r in other[1].records]
+    for a, b in zip(one[1].records, other[1].records, strict=True):
+        assert a.get("sparsity") == b.get("sparsity")
+        for name, values in a["train"].items():
+            np.testing.assert_allclose(values, b["train"][name], rtol=1e-3, err_msg=name)
+
+
+# One program
+
+
+@pytest.fixture
+def compilations():
+    """A list that grows by the name of whatever is compiled."""
+    names = []
+
+    def listen(event, seconds, **facts):
+        if event.endswith("backend_compile_duration"):
+            names.append(facts.get("fun_name", event))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+class Counter(tiny_runs.Diary):
+    """Notes how much was compiled by the end of each piece and epoch."""
+
+    def __init__(self, compilations):
+        super().__init__()
+        self.compilations = compilations
+        self.by_step, self.by_epoch = {}, {}
+
+    def advance(self, step, examples_per_second):
+        super().advance(step, examples_per_second)
+        self.by_step[step] = len(self.compilations)
+
+    def epoch(self, record):
+        super().epoch(record)
+        self.by_epoch[record["epoch"]] = len(self.compilations)
+
+
+@pytest.mark.parametrize(("kind", "devices"), [("looped", 1), ("looped", 4), ("sent", 1)])
+def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
+    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)  # pieces of 2, 2 and then single steps
+    monkeypatch.setattr(stages, "loops_well", lambda *_: kind == "looped")
+    model = tiny.perceptron(9 + devices + (kind == "sent"))  # one that no other test has compiled
+    report = Counter(compilations)
+    tiny_runs.fit(tiny_runs.PRUNE, model, devices=devices, report=report)
+    assert report.steps == [2, 4, *range(5, 13)]
+    assert report.by_step[2] > 0
+    message = "compiled again in the midst of a stage: {}"
+    midst = compilations[report.by_step[2] : report.by_step[4]]
+    assert not midst, message.format(midst)
+    later = compilations[report.by_epoch[1] : report.by_epoch[3]]
+    assert not later, message.format(later)
+
+    # Other values of what may be traced, other pieces and other mask changes: the same programs.
+    monkeypatch.setattr(loop, "PIECE_SECONDS", 9.0)
+    other = dataclasses.replace(
+        tiny_runs.PRUNE,
+        optim=Optim(learning_rate=0.01, weight_decay=1e-2, warmup=2),
+        ema=0.7,
+        label_smoothing=0.2,
+        hard_weight=0.5,
+        sparsity=0.5,
+        schedule=OneShot(at=0.5),
+    )
+    again = Counter(compilations)
+    before = len(compilations)
+    tiny_runs.fit(other, model, devices=devices, seeds=(5, 6), report=again)
+    assert again.steps == [4, 6, 8, 12]
+    assert len(compilations) == before, message.format(compilations[before:])
+
+
+# However it is cut
+
+
+def test_pieces_change_nothing(monkeypatch):
+    ends = []
+    for seconds in (0.0, 9.0):
+        monkeypatch.setattr(loop, "PIECE_SECONDS", seconds)
+        state, diary = tiny_runs.fit(tiny_runs.PRUNE)
+        ends.append((state, diary.records))
+        assert diary.steps == ([2, 4, *range(5, 13)] if seconds == 0 else [2, 4, 7, 8, 9, 12])
+    assert not tiny.differences(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]
+
+
+def test_one_loop_on_the_device_equals_step_by_step(monkeypatch):
+    looped = tiny_runs.fit(tiny_runs.PRUNE)
+    monkeypatch.setattr(stages, "loops_well", lambda *_: False)
+    sent = tiny_runs.fit(tiny_runs.PRUNE)
+    agree(looped, sent)
+
+
+def test_seeds_together_equal_seeds_apart():
+    together, diary = tiny_runs.fit(tiny_runs.PRUNE)
+    for place, seed in enumerate((0, 1)):
+        apart, alone = tiny_runs.fit(tiny_runs.PRUNE, seeds=(seed,))
+        close(jax.tree.map(lambda x: x[place : place + 1], together), apart)  # noqa: B023
+        for a, b in zip(diary.records, alone.records, strict=True):
+            assert a["sparsity"][place] == b["sparsity"][0]
+            assert a["train"]["loss"][place] == pytest.approx(b["train"]["loss"][0], rel=1e-4)
+    kernel = np.asarray(together.params["hidden"]["kernel"])
+    assert np.any(kernel[0] != kernel[1])
+
+
+def test_convolutions_are_sent_step_by_step_on_a_cpu_and_the_rest_is_looped():
+    example = stages.example_shape(tiny.digits())
+    assert stages.loops_well(tiny.perceptron(), example)
+    assert not stages.loops_well(tiny.convnet(), example)
+
+
+# Devices
+
+
+def test_four_devices_distil_like_one():
+    # A normalised batch is the test: its mean and variance are of all four parts together.
+    one, four = (tiny_runs.fit(tiny_runs.DISTILL, tiny.convnet(), devices=n) for n in (1, 4))
+    assert len(four[0].params["conv"]["kernel"].devices()) == 4
+    agree(one, four)
+    statistics = one[0].collections["batch_stats"]["norm"]
+    assert np.all(np.abs(statistics["mean"]) > 1e-5)
+
+
+def test_four_devices_prune_like_one():
+    one, four = (tiny_runs.fit(tiny_runs.PRUNE, devices=n) for n in (1, 4))
+    agree(one, four)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
+def test_a_network_goes_on_on_other_devices(before, after):
+    first = stages.run(
+        tiny_runs.TRAIN, tiny.perceptron(), tiny.digits(), seeds=(0, 1), devices=before
+    )
+    given = {"start": first, "teacher": (tiny.perceptron(), first)}
+    moved, _ = tiny_runs.fit(tiny_runs.DISTILL, devices=after, **given)
+    stayed, _ = tiny_runs.fit(tiny_runs.DISTILL, devices=before, **given)
+    close(moved, stayed)
+
+
+# What a stage is given stays as it was
+
+
+def test_the_start_and_the_teacher_are_not_used_up():
+    start = stages.run(
+        tiny_runs.TRAIN, tiny.perceptron(), tiny.digits(), seeds=(0, 1), devices=1
+    )
+    teacher = tiny_runs.taught(2)
+    before = jax.tree.map(np.array, (start, teacher[1]))
+    tiny_runs.fit(tiny_runs.DISTILL, start=start, teacher=teacher)
+    assert not tiny.differences((start, teacher[1]), before)
+
+
+def test_collected_logits_teach_like_the_teacher_itself(monkeypatch):
+    collected, diary = tiny_runs.fit(tiny_runs.DISTILL)
+    monkeypatch.setattr(stages, "Augment", lambda: Augment(crop=1))  # equal to no stage's own
+    online, diary_too = tiny_runs.fit(tiny_runs.DISTILL)
+    agree((collected, diary), (online, diary_too))
+
+
+def test_a_teacher_is_measured_before_it_teaches():
+    _, diary = tiny_runs.fit(tiny_runs.DISTILL)
+    model, snapshot = tiny_runs.taught(2)
+    accuracy = stages.evaluate(model, tiny.digits(), snapshot, "validation")["accuracy"]
+    assert accuracy[0] == accuracy[1]
+    assert len(diary.notes) == 1
+    assert diary.notes[0].endswith(f"{100 * accuracy[0]:.2f} %")

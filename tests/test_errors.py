@@ -1,0 +1,78 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kd_jax.errors import UsageError, did_you_mean, require, require_between, require_finite
+
+INF, NAN = float("inf"), float("nan")
+
+
+def test_did_you_mean_names_the_closest_or_lists_all():
+    assert did_you_mean("resnet2O", ["resnet20", "vgg16"]) == " Did you mean 'resnet20'?"
+    assert did_you_mean("xyz", ["b", "a"]) == " Known: a, b."
+    assert did_you_mean("xyz", []) == ""
+
+
+def test_require_raises_only_where_the_condition_fails():
+    require(True, "never said")
+    with pytest.raises(UsageError, match=r"^said$"):
+        require(False, "said")
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "open_low", "said"),
+    [
+        (-0.1, 0, 1, False, "x is -0.1: it must be at least 0 and at most 1."),
+        (1.5, 0, 1, False, "x is 1.5: it must be at least 0 and at most 1."),
+        (0, 0, INF, True, "x is 0: it must be greater than 0."),
+        (0, 1, INF, False, "x is 0: it must be at least 1."),
+        (NAN, 0, 1, False, "x is nan: it must be a finite number (of float32)."),
+        (INF, 0, INF, False, "x is inf: it must be a finite number (of float32)."),
+    ],
+)
+def test_require_between_says_what_was_given_and_what_may_be(value, low, high, open_low, said):
+    with pytest.raises(UsageError) as error:
+        require_between("x", value, low, high, open_low)
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5, 0.0, 1.0])
+def test_require_between_lets_its_bounds_pass(value):
+    require_between("x", value, 0, 1)
+
+
+def test_require_between_leaves_traced_and_missing_values_alone():
+    require_between("x", None, 0, 1)
+    require_between("x", jnp.array([2.0, 3.0]), 0, 1)
+    jax.jit(lambda x: require_between("x", x, 0, 1) or x)(2.0)
+
+
+@dataclasses.dataclass
+class Inner:
+    hard_weight: float | None = 1.0
+    parts: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass
+class Outer:
+    inner: Inner = dataclasses.field(default_factory=Inner)
+    terms: dict[str, Inner] = dataclasses.field(default_factory=dict)
+    text: str = "nan"
+    count: int = 10**400
+
+
+@pytest.mark.parametrize("bad", [INF, -INF, NAN, 1e39])
+def test_require_finite_finds_a_number_at_any_depth(bad):
+    with pytest.raises(UsageError) as error:
+        require_finite(Outer(inner=Inner(hard_weight=bad)))
+    said = f"inner.hard-weight is {bad:g}: it must be a finite number (of float32)."
+    assert str(error.value) == said
+    with pytest.raises(UsageError, match=r"^terms\.kd\.parts is "):
+        require_finite(Outer(terms={"kd": Inner(parts=(0.5, bad))}))
+
+
+def test_require_finite_lets_everything_else_pass():
+    require_finite(Outer(inner=Inner(hard_weight=None, parts=(0.0, -1e38))))
+    require_finite(Outer(inner=Inner(hard_weight=jnp.array(NAN))))  # not known before it runs

@@ -1,0 +1,65 @@
+import importlib
+
+import pytest
+from tiny_experiment import fake_data
+
+from kd_jax import checks, cli
+from kd_jax.config import Experiment
+from kd_jax.datasets import DATASETS
+from kd_jax.forward import from_linen
+from kd_jax.prune import Iterative
+
+
+def module(name):
+    return importlib.import_module(f"experiments.{name}")
+
+
+def test_the_experiments_are_all_there():
+    assert {
+        "digits",
+        "mnist_lenet5",
+        "mnist_hinton",
+        "cifar10_resnet",
+        "cifar10_resnet152_mobilenetv2",
+        "cifar10_vgg16_prune",
+    } <= set(cli.names())
+
+
+@pytest.mark.parametrize("name", cli.names())
+def test_an_experiment_says_what_it_is(name):
+    lines = (module(name).__doc__ or "").strip().splitlines()
+    assert lines[0].endswith(".")
+    facts = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+    assert facts["Data"]
+    assert facts["Cost"]
+    assert facts.get("Command", f"python run.py run {name}") == f"python run.py run {name}"
+
+
+@pytest.mark.parametrize("name", cli.names())
+def test_an_experiment_can_run_as_it_is(name):
+    """Its models take its data, its batches fit, its schedules are long enough."""
+    experiment = module(name).CONFIG
+    assert isinstance(experiment, Experiment)
+    assert experiment.name == name
+    assert experiment.data.name in DATASETS
+    assert set(experiment.order()) == set(experiment.stages)
+    data = fake_data(experiment.data.name, 900)
+    models = {}
+    for role in ("teacher", "student"):
+        config = getattr(experiment, role)
+        if config is not None:
+            models[role] = from_linen(config.build(data.spec.classes, experiment.compute))
+    for stage in experiment.stages.values():
+        checks.check(stage, models[stage.model], data)
+
+
+def test_the_four_steps_of_distillation_and_the_five_of_pruning():
+    four = module("cifar10_resnet152_mobilenetv2").CONFIG
+    assert type(four.teacher).__name__ == "ResNet"
+    assert four.teacher.blocks == (3, 8, 36, 3)
+    assert type(four.student).__name__ == "MobileNetV2"
+    assert four.needs("distill") == ("train",)
+    five = module("cifar10_vgg16_prune").CONFIG
+    assert type(five.student).__name__ == "VGG"
+    assert five.stages["prune"].start == "train"
+    assert five.stages["prune"].schedule == Iterative(rounds=5, shape="geometric")

@@ -1,0 +1,263 @@
+import dataclasses
+
+import pytest
+from tiny_experiment import tiny
+
+from kd_jax import cli, flags
+from kd_jax.config import Experiment, Prune, smoke
+from kd_jax.distill import TERMS
+from kd_jax.errors import UsageError
+from kd_jax.models import MODELS
+from kd_jax.prune import PENALTIES, SCHEDULES, Cubic, PruningLoss
+from kd_jax.serialize import flatten
+
+
+def parse(*arguments, preset=None):
+    return flags.parse(preset or tiny(), list(arguments), "run.py run tiny")
+
+
+def refused(*arguments, preset=None):
+    with pytest.raises(UsageError) as error:
+        parse(*arguments, preset=preset)
+    return str(error.value)
+
+
+def words(value):
+    """What a value is as words of a command line."""
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def values_of(experiment):
+    """{flag's name: value} of all that flags set; the name and the classes are no flags."""
+    flat = flatten(experiment).items()
+    return {name: v for name, v in flat if name != "name" and not name.endswith(".class")}
+
+
+@pytest.mark.parametrize("shrink", [lambda x: x, smoke], ids=["full", "smoke"])
+@pytest.mark.parametrize("name", cli.names())
+def test_every_field_is_a_flag_that_takes_its_own_value(name, shrink):
+    experiment = shrink(cli.preset(name))
+    values = values_of(experiment)
+    assert len(values) > 60
+    assert set(values) <= set(flags.known(experiment))
+    for spell in (lambda n: n, lambda n: n.replace("_", "-")):
+        separate = [w for n, v in values.items() for w in (f"--{spell(n)}", *words(v))]
+        assert parse(*separate, preset=experiment) == experiment
+        single = {n: words(v)[0] for n, v in values.items() if len(words(v)) == 1}
+        joined = [f"--{spell(n)}={word}" for n, word in single.items()]
+        assert parse(*joined, preset=experiment) == experiment
+
+
+def test_a_flag_changes_its_field_and_no_other():
+    """Each whole number and each yes or no of the experiment by itself."""
+    base = tiny()
+    tried = 0
+    for name, value in values_of(base).items():
+        if type(value) is bool:
+            new = not value
+        elif type(value) is int and name != "devices":
+            new = value + 1
+        else:
+            continue
+        tried += 1
+        after = values_of(parse(f"--{name}", str(new)))
+        assert after == {**values_of(base), name: new}
+        assert type(after[name]) is type(value)
+    assert tried > 25
+
+
+def test_negative_numbers_and_empty_strings_are_values():
+    assert parse("--data.dir", "").data.dir == ""
+    assert refused("--prune.sparsity", "-0.1") == "--prune.sparsity -0.1 must be in [0, 1)"
+    assert refused("--prune.sparsity=-1e-3") == "--prune.sparsity -0.001 must be in [0, 1)"
+    assert refused("--distill.epochs", "-3") == "--distill.epochs -3 must be at least 1"
+
+
+def test_a_value_that_looks_like_a_flag_goes_after_an_equals_sign():
+    assert parse("--prune.exclude=--x").stages["prune"].exclude == ("--x",)
+    assert parse("--out=a=b").out == "a=b"
+    assert refused("--out", "--x") == "--out takes one value, a text, but got none"
+
+
+def test_the_last_of_equal_flags_counts():
+    assert parse("--seeds", "4", "--seeds=5").seeds == 5
+    assert parse("--student", "vgg8", "--student", "resnet8").student == MODELS["resnet8"]
+
+
+def test_tuples_take_any_number_of_words():
+    assert parse("--student.widths", "3", "4").student.widths == (3, 4)
+    assert parse("--student.widths").student.widths == ()
+    assert parse("--only", "train", "distill").only == ("train", "distill")
+
+
+@pytest.mark.parametrize("none", ["None", "none"])
+def test_fields_that_may_be_none_take_none(none):
+    stage = dataclasses.replace(tiny().stages["prune"], ema=0.5, penalty=PENALTIES["l1_count"])
+    base = tiny(stages={**tiny().stages, "prune": stage})
+    given = parse("--prune.ema", none, "--prune.penalty", none, preset=base).stages["prune"]
+    assert given.ema is None
+    assert given.penalty is None
+    assert parse("--prune.optim.clip-norm", none).stages["prune"].optim.clip_norm is None
+    alone = tiny(stages={"prune": Prune()})
+    assert parse("--teacher", none, preset=alone).teacher is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_variants_by_plain_name_in_any_order(order):
+    def given(*pairs):
+        return parse(*[word for pair in pairs[::order] for word in pair])
+
+    found = given(("--student", "resnet20"), ("--student.width", "0.5"))
+    assert found.student == dataclasses.replace(MODELS["resnet20"], width=0.5)
+
+    found = given(("--prune.schedule", "cubic"), ("--prune.schedule.every", "7"))
+    assert found.stages["prune"].schedule == Cubic(every=7)
+
+    found = given(("--prune.penalty", "l1_count"), ("--prune.penalty.alpha", "0.25"))
+    assert found.stages["prune"].penalty == PruningLoss(alpha=0.25)
+
+    found = given(
+        ("--distill.terms", "kd+logits"),
+        ("--distill.terms.kd.temperature", "2"),
+        ("--distill.terms.logits.weight", "0.5"),
+    )
+    terms = found.stages["distill"].terms
+    assert list(terms) == ["kd", "logits"]
+    assert terms["kd"].temperature == 2.0
+    assert terms["logits"].weight == 0.5
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_can_be_picked(name):
+    found = parse("--student", name, "--teacher", name)
+    assert found.student == found.teacher == MODELS[name]
+
+
+def test_every_term_schedule_and_penalty_can_be_picked():
+    for name, term in TERMS.items():
+        hard = "0" if term.complete else "0.1"
+        found = parse("--distill.terms", name, "--distill.hard-weight", hard)
+        assert found.stages["distill"].terms == {name: term}
+    for name, schedule in SCHEDULES.items():
+        assert parse("--prune.schedule", name).stages["prune"].schedule == schedule
+    for name, penalty in PENALTIES.items():
+        assert parse("--prune.penalty", name).stages["prune"].penalty == penalty
+
+
+def test_terms_keep_their_settings_when_others_join_them():
+    base = parse("--distill.terms.kd.temperature", "7")
+    terms = parse("--distill.terms", "logits+kd", preset=base).stages["distill"].terms
+    assert terms["kd"].temperature == 7.0
+    assert parse("--distill.terms", "none").stages["distill"].terms == {}
+
+
+def test_checks_are_of_the_whole_not_of_one_flag_after_another():
+    """Neither flag is allowed by itself."""
+    assert "hard-weight" in refused("--distill.terms", "mixture")
+    parse("--distill.terms", "mixture", "--distill.hard-weight", "0")
+    parse("--distill.hard-weight", "0", "--distill.terms", "mixture")
+    assert "threshold" in refused("--prune.scope", "std")
+    parse("--prune.threshold", "0.5", "--prune.scope", "std")
+
+
+def test_the_preset_is_not_changed():
+    base = tiny()
+    parse("--student", "vgg8", "--seeds", "4", "--distill.terms.kd.temperature", "9", preset=base)
+    assert base == tiny()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--sedes 3", "unknown flag --sedes. Did you mean --seeds?"),
+        ("--distil.batch 3", "unknown flag --distil.batch. Did you mean --distill.batch?"),
+        (
+            "--distill.temperature 3",
+            "unknown flag --distill.temperature. Did you mean --distill.terms.kd.temperature?",
+        ),
+        ("--prune.schedule.every 7", "unknown flag --prune.schedule.every. Did you mean"),
+        ("--stages.prune.epochs 7", "unknown flag --stages.prune.epochs. Did you mean"),
+        ("--xyz 7", "unknown flag --xyz. See --help."),
+        ("--name x", "unknown flag --name."),
+        ("--student.class VGG", "unknown flag --student.class."),
+        ("--distill 3", "unknown flag --distill."),
+        ("-- 3", "unknown flag --."),
+        ("stray", "'stray' is no flag: flags begin with two dashes. See --help."),
+        ("-seeds 3", "'-seeds' is no flag: flags begin with two dashes. See --help."),
+        ("--student resnt20", "--student 'resnt20' is unknown. Did you mean 'resnet20'?"),
+        ("--student none", "--student 'none' is unknown. Known: "),
+        ("--student", "--student takes one of lenet_300_100, "),
+        ("--student --seeds 3", "--student takes one of lenet_300_100, "),
+        ("--student a b", "--student takes one of "),
+        ("--student=", "--student '' is unknown."),
+        ("--distill.terms kd+foo", "--distill.terms 'foo' is unknown. Known: kd, logits, mixture."),
+        ("--distill.terms=", "--distill.terms '' is unknown. Known: kd, logits, mixture."),
+        ("--prune.penalty l2", "--prune.penalty 'l2' is unknown. Known: l1_count, none."),
+        ("--prune.schedule qubic", "--prune.schedule 'qubic' is unknown. Did you mean 'cubic'?"),
+        ("--distill.epochs two", "--distill.epochs 'two': it must be a whole number"),
+        ("--distill.epochs=", "--distill.epochs '': it must be a whole number"),
+        ("--distill.epochs", "--distill.epochs takes one value, a whole number, but got none"),
+        ("--seeds --seed 3", "--seeds takes one value, a whole number, but got none"),
+        ("--seeds 3 4", "--seeds takes one value, a whole number, but got '3' '4'"),
+        ("--together maybe", "--together 'maybe': it must be True or False"),
+        ("--compute float16", "--compute 'float16' is unknown. Did you mean 'bfloat16'?"),
+        ("--prune.criterion magnitud", "--prune.criterion 'magnitud' is unknown. Did you mean"),
+        ("--out=", "--out is empty: name a folder"),
+        ("--data.name=", "--data.name is empty"),
+        ("--seeds 0", "--seeds 0 must be in [1, 10000]"),
+        ("--only prun", "--only 'prun' is no stage. Did you mean 'prune'?"),
+        ("--prune.sparsity 1.0", "--prune.sparsity 1.0 must be in [0, 1)"),
+        ("--distill.optim.learning-rate 0", "--distill.optim.learning-rate 0.0 must be above 0"),
+        ("--distill.optim.learning_rate nan", "--distill.optim.learning-rate nan must be above 0"),
+        ("--distill.optim.learning-rate inf", "--distill.optim.learning-rate is inf: it must be"),
+        ("--distill.terms.kd.temperature 0", "--distill.terms.kd.temperature is 0: it must be"),
+        ("--distill.augment.crop -1", "--distill.augment.crop -1: must be 0 or more"),
+        ("--data.train_limit -1", "--data.train-limit -1: must be 0 or more"),
+        ("--student.dropout 1", "--student.dropout=1.0: use a fraction"),
+        ("--prune.schedule cubic --prune.schedule.every 0", "--prune.schedule.every is 0: it must"),
+        ("--prune.penalty l1_count --prune.penalty.alpha 2", "--prune.penalty.alpha is 2: it must"),
+        ("--distill.teacher tran", "--distill.teacher 'tran' is no stage. Did you mean 'train'?"),
+        ("--distill.teacher=", "--distill.teacher is empty, but the terms kd need one"),
+        ("--teacher none", "--train.model is 'teacher', but the experiment has no teacher"),
+        ("--distill.start prune", "--prune.start 'distill' closes a circle of stages"),
+    ],
+)
+def test_a_mistake_is_named_with_its_whole_flag(arguments, said):
+    found = refused(*arguments.split())
+    assert found.startswith(said)
+    assert "\n" not in found
+
+
+def floats_of(experiment: Experiment) -> list[str]:
+    kinds = flags.known(experiment)
+    return [name for name, kind in kinds.items() if kind in (float, float | None)]
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "1e39"])
+def test_no_number_may_be_infinite_or_no_number(bad):
+    penalised = dataclasses.replace(tiny().stages["prune"], penalty=PENALTIES["l1_count"])
+    base = tiny(stages={**tiny().stages, "prune": penalised})
+    names = floats_of(base)
+    assert len(names) > 35
+    for name in names:
+        found = refused(f"--{name}", bad, preset=base)
+        assert found.startswith(f"--{name.replace('_', '-')}"), found
+    assert "milestones" in refused("--train.optim.milestones", "0.5", bad)
+
+
+def test_help_lists_every_flag_and_follows_the_picked_variants(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse("--student", "resnet8", "--help")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    picked = parse("--student", "resnet8")
+    tables = {name for name, kind in flags.known(picked).items() if isinstance(kind, dict)}
+    for name in flags.known(picked):
+        assert f"--{name.replace('_', '-')}" in text, name
+    assert "--student.shortcut" in text
+    assert "Picked by plain name" in text
+    assert "shufflenet_v2" in text
+    assert tables == {
+        *("teacher", "student", "distill.terms", "prune.terms"),
+        *("prune.schedule", "prune.penalty"),
+    }

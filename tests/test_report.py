@@ -1,0 +1,202 @@
+"""The report's formats: each reads back, and says what was measured."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+from made_results import histories, make, rows
+from rich.console import Console
+
+from kd_jax import report
+from kd_jax.errors import UsageError
+from kd_jax.noise import summary
+from kd_jax.results import from_json, per_seed
+
+
+def markdown_table(text):
+    """[{header: cell}] of the table that a Markdown text begins with."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    head, ruler, *body = cells
+    assert {len(line) for line in cells} == {len(head)}
+    assert all(set(cell) <= {"-", ":"} for cell in ruler)
+    return [dict(zip(head, line, strict=True)) for line in body]
+
+
+def screen(results):
+    console = Console(width=80, file=io.StringIO(), record=True)
+    report.show(results, console)
+    return console.export_text()
+
+
+def one_seed(row):
+    changes = {name: getattr(row, name)[:1] for name, _ in per_seed(row) if "." not in name}
+    return dataclasses.replace(row, layers={}, **changes)
+
+
+def test_markdown_by_hand():
+    teacher, alone, distilled, pruned = markdown_table(report.markdown([make()]))
+    assert teacher == {
+        "network": "teacher",
+        "accuracy %": "98.00 ± 1.00",
+        "agrees with teacher %": "–",
+        "parameters": "85,002",
+        "non-zero (pruned)": "85,002",
+        "MACs": "84.5 k",
+        "size": "340 kB",
+        "batch 1, ms": "0.0800",
+        "batch 256, ms (each)": "2.56 (10.0 µs)",
+    }
+    assert alone["size"] == "4.84 kB (70×)"  # 340,008 / 4,840 = 70.2
+    assert alone["batch 1, ms"] == "0.0200 (4.0×)"
+    assert alone["batch 256, ms (each)"] == "0.128 (500 ns, 20×)"
+    assert distilled["agrees with teacher %"] == "94.00 ± 1.00"
+    assert pruned["non-zero (pruned)"] == "263 (80.0 %)"
+    assert pruned["size"] == "1.20 kB (283×)"
+
+
+def test_notes_say_the_noise():
+    text = report.markdown([make()])
+    # Differences 2, 1.5 and 1 points.
+    assert (
+        "- student distilled against student alone: +1.50 ± 0.50 points, better in 3 of 3 seeds, "
+        "95 % interval +0.26 to +2.74: more than the noise." in text
+    )
+    assert "student distilled and pruned against student alone: +0.67 ± 0.29 points" in text
+    assert "-0.05 to +1.38: within the noise." in text
+    assert "of which one is 0.28 points" in text  # 1 / 360
+    assert "`python run.py digits` with seeds 0, 1, 2" in text
+    assert "Zeros are multiplied like any number" in text
+
+
+def test_one_seed_has_no_spread():
+    results = make(seeds=[7], rows=[one_seed(row) for row in rows()])
+    text = report.markdown([results])
+    assert markdown_table(text)[0]["accuracy %"] == "97.00"
+    assert "+2.00 points, with one seed: how much of it is noise is unknown." in text
+    assert "with seed 7;" in text
+    assert "nan" not in text
+
+
+def test_zeros_never_look_faster():
+    """A masked network of the first row's model gets no ratio, however the clock went."""
+    _, alone, distilled, pruned = rows()
+    first, _, last = markdown_table(report.markdown([make(rows=[alone, distilled, pruned])]))
+    assert first["batch 1, ms"] == "0.0200"
+    assert last["batch 1, ms"] == "0.0190"
+    assert last["batch 256, ms (each)"] == "0.126 (492 ns)"
+    assert last["size"] == "1.20 kB (4.0×)"
+
+
+def test_networks_of_one_model_are_equally_fast():
+    """0.020, 0.020 and 0.019 ms: one program, and the ratio of its median 0.080 / 0.020."""
+    _, *students = markdown_table(report.markdown([make()]))
+    assert [s["batch 1, ms"] for s in students] == [
+        "0.0200 (4.0×)",
+        "0.0200 (4.0×)",
+        "0.0190 (4.0×)",
+    ]
+
+
+def test_columns_without_content_are_left_out():
+    teacher = dataclasses.replace(rows()[0], latency={}, agreement=[1.0] * 3, agrees_with="train")
+    (cells,) = markdown_table(report.markdown([make(rows=[teacher])]))
+    assert list(cells) == ["network", "accuracy %", "parameters", "non-zero", "MACs", "size"]
+
+
+def test_several_runs_in_one_table():
+    other = make(experiment="mnist", fingerprint="99999999", rows=rows()[:2])
+    text = report.markdown([make(), other])
+    cells = markdown_table(text)
+    assert [(c["experiment"], c["fingerprint"]) for c in cells] == [("digits", "ab12cd34")] * 4 + [
+        ("mnist", "99999999")
+    ] * 2
+    assert "- digits ab12cd34: student distilled against student alone" in text
+    assert text.count("MACs: multiply-accumulates") == 1
+
+
+def test_a_bar_in_a_label_does_not_break_the_table():
+    odd = dataclasses.replace(rows()[0], label="a|b")
+    text = report.markdown([make(rows=[odd])])
+    assert "| a\\|b | 98.00" in text
+
+
+def test_screen_fits_80_columns_and_cuts_nothing():
+    runs = [make(), make(experiment="mnist", fingerprint="99999999")]
+    narrow, wide = (table_lines(runs, width) for width in (80, 200))
+    assert narrow == wide
+    assert all(len(line) <= 80 for line in narrow)
+    words = " ".join(narrow).split()
+    assert {"teacher", "85,002", "±", "0.0200", "70×", "80.0", "99999999"} <= set(words)
+
+
+def table_lines(results, width):
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(report.table(results))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_screen_takes_labels_as_they_are():
+    odd = dataclasses.replace(rows()[0], label="[red]x[/]")
+    assert "[red]x[/]" in screen([make(rows=[odd])])
+
+
+def test_csv_reads_back_in_full():
+    results = make()
+    records = list(csv.DictReader(io.StringIO(report.csv_text([results]))))
+    assert [record["stage"] for record in records] == ["train", "alone", "distill", "prune"]
+    for record, row in zip(records, results.rows, strict=True):
+        of = summary(row.accuracy)
+        assert float(record["accuracy_mean"]) == of.mean
+        assert float(record["accuracy_std"]) == of.std
+        seeds = tuple(float(record[f"accuracy_seed_{seed}"]) for seed in results.seeds)
+        assert seeds == row.accuracy
+        assert float(record["latency_batch_256_median_ms"]) == row.latency["256"].median_ms
+        assert int(record["macs"]) == row.macs
+    assert records[0]["agreement_mean"] == ""
+    assert float(records[3]["sparsity_seed_0"]) == 948 / 1184
+
+
+def test_csv_of_runs_with_other_seeds():
+    other = make(seeds=[7], rows=[one_seed(rows()[0])], experiment="other")
+    *_, last = csv.DictReader(io.StringIO(report.csv_text([make(), other])))
+    assert last["accuracy_seed_7"] == "0.97"
+    assert last["accuracy_seed_0"] == last["accuracy_std"] == ""
+
+
+def test_json_is_the_runs_own():
+    (data,) = json.loads(report.json_text([make()]))
+    assert from_json(json.dumps(data)) == make()
+
+
+def test_write_and_read(tmp_path):
+    files = report.write(tmp_path / "run", make(), histories())
+    assert {file.name for file in files} == {
+        "results.json",
+        "table.md",
+        "table.csv",
+        "sizes.png",
+        "training.png",
+        "layers.png",
+    }
+    assert all(file.stat().st_size > 0 for file in files)
+    assert report.read([tmp_path / "run"]) == [make()]
+
+
+def test_write_report_of_one_run_and_of_several(tmp_path):
+    report.write(tmp_path / "a", make(), histories())
+    report.write(tmp_path / "b", make(experiment="b"))
+    runs = [tmp_path / "a", tmp_path / "b"]
+    one = report.write_report(tmp_path / "one", report.read(runs[:1]), runs[:1])
+    assert (tmp_path / "one" / "training.png") in one
+    both = report.write_report(tmp_path / "both", report.read(runs), runs)
+    assert [file.name for file in both] == ["table.json", "table.md", "table.csv", "sizes.png"]
+    assert all(file.exists() for file in (*one, *both))
+    assert len(json.loads((tmp_path / "both" / "table.json").read_text())) == 2
+
+
+def test_a_run_without_results(tmp_path):
+    with pytest.raises(UsageError, match=f"{tmp_path}: no results.json: run it first"):
+        report.read([tmp_path])
