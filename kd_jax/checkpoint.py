@@ -95,6 +95,10 @@ class Store:
         save_file(contiguous, partial)
         os.replace(partial, self.folder / f"{name}.safetensors")
 
+    def has(self, name: str) -> bool:
+        """Whether `keep` wrote this."""
+        return (self.folder / f"{name}.safetensors").exists()
+
     # History --------------------------------------------------------------------------------
 
     def log(self, record: dict[str, Any]) -> None:

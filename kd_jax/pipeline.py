@@ -59,7 +59,7 @@ class Run:
             )
         try:
             return store.load()
-        except (OSError, ValueError, KeyError) as error:  # what Orbax raises for missing files
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
             raise UsageError(f"{store.folder}: {DAMAGED}") from error
 
     def label(self, stage: str) -> str:

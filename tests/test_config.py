@@ -33,7 +33,11 @@ INF, NAN = float("inf"), float("nan")
         (Distill, {"hard_weight": INF}, "hard-weight is inf"),
         (Distill, {"hard_weight": 0.0, "terms": {}}, "hard-weight 0.0 and no term"),
         (Distill, {"teacher": ""}, "teacher is empty"),
-        (Distill, {"terms": {"mixture": TERMS["mixture"]}}, "hard-weight 0.1 with the term mixture"),
+        (
+            Distill,
+            {"terms": {"mixture": TERMS["mixture"]}},
+            "hard-weight 0.1 with the term mixture",
+        ),
         (Prune, {"sparsity": 1.0}, "sparsity 1.0 must be in [0, 1)"),
         (Prune, {"sparsity": -0.1}, "sparsity -0.1 must be in [0, 1)"),
         (Prune, {"criterion": "magnitud"}, "criterion 'magnitud' is unknown. Did you mean"),

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import loop, stages
+from kd_jax import jobs, loop, stages
 from kd_jax.augment import Augment
 from kd_jax.optim import Optim
 from kd_jax.prune import OneShot
@@ -160,25 +160,25 @@ def test_four_devices_prune_like_one():
     agree(one, four)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1)])
-def test_a_network_goes_on_on_other_devices(before, after):
-    first = stages.run(
-        tiny_runs.TRAIN, tiny.perceptron(), tiny.digits(), seeds=(0, 1), devices=before
-    )
-    given = {"start": first, "teacher": (tiny.perceptron(), first)}
-    moved, _ = tiny_runs.fit(tiny_runs.DISTILL, devices=after, **given)
-    stayed, _ = tiny_runs.fit(tiny_runs.DISTILL, devices=before, **given)
-    close(moved, stayed)
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_network_goes_on_on_other_devices(devices):
+    model, network = tiny_runs.taught(2)
+    many = jax.sharding.Mesh(jax.devices(), ("data",))
+    everywhere = jax.sharding.NamedSharding(many, jax.sharding.PartitionSpec())
+    results = []
+    for home in (jax.sharding.SingleDeviceSharding(jax.devices()[0]), everywhere):
+        moved = jax.device_put(network, home)
+        given = {"start": moved, "teacher": (model, moved), "devices": devices}
+        results.append(tiny_runs.fit(tiny_runs.DISTILL, **given)[0])
+    assert not tiny.differences(*results)
+    assert len(results[0].step.devices()) == devices
 
 
 # What a stage is given stays as it was
 
 
 def test_the_start_and_the_teacher_are_not_used_up():
-    start = stages.run(
-        tiny_runs.TRAIN, tiny.perceptron(), tiny.digits(), seeds=(0, 1), devices=1
-    )
-    teacher = tiny_runs.taught(2)
+    start, teacher = tiny_runs.taught(2)[1], tiny_runs.taught(2)
     before = jax.tree.map(np.array, (start, teacher[1]))
     tiny_runs.fit(tiny_runs.DISTILL, start=start, teacher=teacher)
     assert not tiny.differences((start, teacher[1]), before)
@@ -186,7 +186,7 @@ def test_the_start_and_the_teacher_are_not_used_up():
 
 def test_collected_logits_teach_like_the_teacher_itself(monkeypatch):
     collected, diary = tiny_runs.fit(tiny_runs.DISTILL)
-    monkeypatch.setattr(stages, "Augment", lambda: Augment(crop=1))  # equal to no stage's own
+    monkeypatch.setattr(jobs, "Augment", lambda: Augment(crop=1))  # equal to no stage's own
     online, diary_too = tiny_runs.fit(tiny_runs.DISTILL)
     agree((collected, diary), (online, diary_too))
 

@@ -81,7 +81,9 @@ def test_an_interrupted_bar_gives_the_terminal_back():
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-@pytest.mark.parametrize("text", ["prune.exclude: [] -> ['[/x]']", "[bold]", "a :smile: b", "x" * 300])
+@pytest.mark.parametrize(
+    "text", ["prune.exclude: [] -> ['[/x]']", "[bold]", "a :smile: b", "x" * 300]
+)
 def test_text_is_printed_as_it_is(terminal, text):
     shown, said = screen(terminal)
     shown.note(text)

@@ -1,13 +1,16 @@
 """Short stages for the tests of training as a whole."""
 
 import functools
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import jax
+import pytest
 import tiny
 
-from kd_jax import stages
+from kd_jax import loop, stages
+from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Prune, Train
 from kd_jax.distill import KD
 from kd_jax.forward import Model
@@ -86,3 +89,51 @@ def fit(stage: Train, model: Model | None = None, **given: Any) -> tuple[TrainSt
     with mock.patch.object(stages, "fit", keeping):
         stages.run(stage, model or tiny.perceptron(), report=diary, **given)
     return kept[0], diary
+
+
+class Stopped(Exception):
+    """A kill."""
+
+
+class Quitter(Diary):
+    """Stops the run as soon as some steps are done, before they are recorded or saved."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def advance(self, step: int, examples_per_second: float) -> None:
+        super().advance(step, examples_per_second)
+        if step >= self.at:
+            raise Stopped
+
+
+class BrokenStore(Store):
+    """Stops the run once the records of some steps are on disk, but not their checkpoint."""
+
+    def __init__(self, folder: Path, at: int) -> None:
+        super().__init__(folder)
+        self.at = at
+
+    def save(self, step: int, carry: Any) -> None:
+        if step >= self.at:
+            raise Stopped
+        super().save(step, carry)
+
+
+def stop_and_go_on(
+    folder: Path, at: int, how: str, stage: Train, **given: Any
+) -> tuple[TrainState, list[dict], "Diary"]:
+    """(state, history, diary of the second half) of a run that is stopped at a step, by its
+    reporter ("quit") or its store ("break"), and started again."""
+    store = Store(folder) if how == "quit" else BrokenStore(folder, at)
+    report = Quitter(at) if how == "quit" else Diary()
+    with pytest.raises(Stopped):
+        fit(stage, store=store, report=report, save_seconds=0.0, **given)
+    store.close()
+    # The second half runs at another pace, which must not matter.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "PIECE_SECONDS", 9.0)
+        store = Store(folder)
+        state, diary = fit(stage, store=store, **given)
+    return state, store.history(), diary

@@ -1,0 +1,116 @@
+"""What pruning stages leave: exactly as many weights as asked for, then and later."""
+
+import dataclasses
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+
+from kd_jax.config import Prune
+from kd_jax.prune import Cubic, Iterative, OneShot
+from kd_jax.state import rest
+from kd_jax.tree import named_leaves
+
+PRUNE = Prune(epochs=2, batch=16, optim=tiny_runs.TRAIN.optim, sparsity=0.7)  # 8 steps
+SCHEDULES = {
+    "one shot": OneShot(at=0.5),
+    "iterative": Iterative(rounds=3),
+    "cubic": Cubic(begin=0.2, end=0.8, every=2),
+}
+SIZES = {"classifier/kernel": 80, "hidden/kernel": 512}
+
+
+def one_seed(masks, seed):
+    return jax.tree.map(lambda m: np.asarray(m[seed]), masks)
+
+
+def pruned(masks, seed):
+    """{layer: entries that are pruned}."""
+    one = named_leaves(one_seed(masks, seed))
+    assert {name: mask.size for name, mask in one.items()} == SIZES
+    return {name: int((~mask).sum()) for name, mask in one.items()}
+
+
+def zeros(params, seed):
+    """{layer: entries that are zero}."""
+    named = named_leaves(params)
+    return {name: int(np.sum(named[name][seed] == 0)) for name in SIZES}
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_sparsity_is_exact(scope, name):
+    stage = dataclasses.replace(PRUNE, scope=scope, schedule=SCHEDULES[name])
+    state, diary = tiny_runs.fit(stage)
+    for seed in (0, 1):
+        found = pruned(state.masks, seed)
+        assert found == zeros(state.params, seed)
+        if scope == "layer":
+            assert found == {"classifier/kernel": 56, "hidden/kernel": round(512 * 0.7)}
+        else:
+            assert sum(found.values()) == round(592 * Fraction("0.7"))
+    last = diary.records[-1]["sparsity"]
+    assert last == [sum(found.values()) / 592] * 2
+    # On the way it only grows.
+    assert diary.records[0]["sparsity"][0] <= last[0]
+    if name == "one shot":
+        assert diary.records[0]["sparsity"] == [0.0, 0.0]
+
+
+def test_global_pruning_leaves_layers_unequal():
+    stage = dataclasses.replace(PRUNE, scope="global", schedule=SCHEDULES["one shot"])
+    state, _ = tiny_runs.fit(stage)
+    found = pruned(state.masks, 0)
+    assert found["hidden/kernel"] / 512 != pytest.approx(found["classifier/kernel"] / 80, abs=0.01)
+
+
+def test_kept_weights_were_larger_than_those_that_went():
+    start = tiny_runs.taught(2)[1]
+    state, _ = tiny_runs.fit(dataclasses.replace(PRUNE, schedule=OneShot()), start=start)
+    for name in ("hidden", "classifier"):
+        before = np.abs(start.params[name]["kernel"])
+        mask = np.asarray(state.masks[name]["kernel"])
+        for seed in (0, 1):
+            kept, gone = before[seed][mask[seed]], before[seed][~mask[seed]]
+            assert kept.min() >= gone.max()
+
+
+def test_masks_stay_in_later_stages():
+    pruned_once = rest(tiny_runs.fit(dataclasses.replace(PRUNE, schedule=OneShot()))[0])
+    distilled, diary = tiny_runs.fit(tiny_runs.DISTILL, start=pruned_once)
+    assert not tiny.differences(distilled.masks, pruned_once.masks)
+    assert pruned(distilled.masks, 1) == zeros(distilled.params, 1)
+    assert diary.records[-1]["sparsity"] == [414 / 592] * 2
+    assert tiny.differences(distilled.params, pruned_once.params)
+
+    # And a second pruning goes on from there.
+    more = dataclasses.replace(PRUNE, sparsity=0.9, schedule=Iterative(rounds=2))
+    last, _ = tiny_runs.fit(more, start=pruned_once)
+    for seed in (0, 1):
+        assert pruned(last.masks, seed) == {"classifier/kernel": 72, "hidden/kernel": 461}
+        before, after = one_seed(pruned_once.masks, seed), one_seed(last.masks, seed)
+        revived = jax.tree.map(lambda old, new: int((new & ~old).sum()), before, after)
+        assert sum(jax.tree.leaves(revived)) == 0
+
+
+def test_left_out_layers_are_not_touched():
+    stage = dataclasses.replace(PRUNE, exclude=("classifier",), schedule=OneShot())
+    state, diary = tiny_runs.fit(stage)
+    assert state.masks["classifier"] == {"bias": None, "kernel": None}
+    assert np.all(state.params["classifier"]["kernel"] != 0)
+    assert diary.records[-1]["sparsity"] == [round(512 * 0.7) / 512] * 2
+
+
+@pytest.mark.parametrize(("scope", "threshold"), [("threshold", 0.2), ("std", 0.8)])
+def test_thresholds_decide_the_sparsity(scope, threshold):
+    stage = dataclasses.replace(PRUNE, scope=scope, threshold=threshold, schedule=OneShot())
+    start = tiny_runs.taught(2)[1]
+    state, _ = tiny_runs.fit(stage, start=start)
+    for name in ("hidden", "classifier"):
+        w = np.asarray(start.params[name]["kernel"][0])
+        limit = threshold * (w.std() if scope == "std" else 1)
+        np.testing.assert_array_equal(state.masks[name]["kernel"][0], np.abs(w) >= limit)
+        assert 0.1 < np.mean(np.abs(w) < limit) < 0.9

@@ -1,0 +1,92 @@
+"""Stages on data that are read on the way."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+
+from kd_jax import data as data_lib
+from kd_jax import loop
+from kd_jax import stream as stream_lib
+from kd_jax.augment import Augment
+from kd_jax.compiled import fresh
+from kd_jax.datasets import Data
+from kd_jax.errors import UsageError
+from kd_jax.objective import Settings
+from kd_jax.state import start
+from kd_jax.step import Program, train_step
+
+
+class Memory:
+    """A source of the digits that are in memory."""
+
+    def __init__(self, split):
+        self.split = split
+
+    def __len__(self):
+        return len(self.split)
+
+    def __getitem__(self, index):
+        return self.split.inputs[index], int(self.split.labels[index])
+
+
+STREAMED = dataclasses.replace(tiny_runs.DISTILL, epochs=3, augment=Augment(flip=True))
+
+
+@pytest.fixture(scope="module")
+def stream():
+    """48 examples to train on, in 3 batches an epoch, and 16 to validate."""
+    data = tiny.digits()
+    return data_lib.streamed(
+        Data(validation=0.25), data.spec, Memory(data.train), Memory(data.test)
+    )
+
+
+@pytest.fixture(scope="module")
+def streamed(stream):
+    return tiny_runs.fit(STREAMED, data=stream, seeds=(3,))
+
+
+def test_streamed_data_train_as_single_steps_would(stream, streamed):
+    model, teacher = tiny_runs.taught(1)
+    program = Program(model, model, stream.spec, STREAMED.augment, 16, 9, 3)
+    settings = Settings(
+        seed=jnp.uint32(3),
+        optim=STREAMED.optim,
+        label_smoothing=0.0,
+        hard_weight=STREAMED.hard_weight,
+        terms=STREAMED.terms,
+        penalty=None,
+        ema=None,
+    )
+    state = start(fresh(program, settings.seed), settings.optim, ema=False)
+    soft = jax.tree.map(lambda x: x[0], teacher.variables)
+    step = jax.jit(functools.partial(train_step, program))
+    losses = []
+    for batch in itertools.islice(stream_lib.stream(stream.train, 16, seed=3), 9):
+        state, metrics = step(settings, state, soft, batch)
+        losses.append(metrics["loss"])
+    for a, b in zip(jax.tree.leaves(streamed[0]), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(a[0], b, rtol=1e-3, atol=1e-4)
+    found = [record["train"]["loss"][0] for record in streamed[1].records]
+    np.testing.assert_allclose(found, np.mean(np.reshape(losses, (3, 3)), axis=1), rtol=1e-4)
+
+
+def test_streamed_data_go_on(tmp_path, stream, streamed, monkeypatch):
+    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    given = {"data": stream, "seeds": (3,)}
+    state, history, diary = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", STREAMED, **given)
+    assert diary.began == [("", 9, 7)]
+    assert not tiny.differences(state, streamed[0])
+    assert history == streamed[1].records
+
+
+def test_streamed_data_take_one_seed_at_a_time(stream):
+    with pytest.raises(UsageError, match="one seed at a time"):
+        tiny_runs.fit(STREAMED, data=stream, seeds=(0, 1))
