@@ -1,39 +1,84 @@
-"""Handwritten digits: teacher, student alone, student distilled, student distilled and pruned.
+"""Handwritten digits: teacher, student alone, student distilled, and distilled and pruned.
 
-Data: 1,797 handwritten digits of scikit-learn, no download
+The teacher (two layers of 512, dropout, images shifted by up to a pixel) learns from 900 images.
+The students (one layer of 32) are shown a fifth of them, 180 images: alone with the labels, and
+anew with what the teacher says of mixtures of these images; then the distilled one loses half of
+its weights and is retrained with the teacher.
+
+Paper: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
+https://arxiv.org/abs/1503.02531; mixtures after Beyer et al., "Knowledge distillation: A good
+teacher is patient and consistent", 2022, https://arxiv.org/abs/2106.05237.
+Data: 1,797 images of 8x8 that come with scikit-learn, no download
 Cost: under two minutes on two CPU cores
+Command: python run.py run digits
+Result: in the README.
+
+How it was chosen: by the mean accuracy of seeds 0 to 7 on 300 images held out of the training
+images (--data.validation 0.3). Student alone: learning rate 0.05, 0.2 x weight decay 0.001, 0.01
+x label smoothing 0, 0.1 x augmentation none, mixup, shift, both; best 93.8 % (rate 0.2, decay
+0.01, smoothing 0.1, no augmentation; with mixup 93.6 %). Student distilled: learning rate 0.05,
+0.1 x weight decay 0.0001, 0.001 x temperature 2, 4 x the same augmentations; best 95.4 % (rate
+0.1, decay 0.0001, T = 2, mixup). Without augmentation it reached 93.4 %: with as many labels as
+images, what the teacher adds is what it says of inputs that have none. Where all 900 images are
+shown, student alone and distilled differ by less than half a point.
 """
 
+from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import KD
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
+from kd_jax.prune import Cubic
 
 CONFIG = Experiment(
     name="digits",
     data=Data(name="digits"),
-    teacher=MLP(widths=(256, 256)),
-    student=MLP(widths=(16,)),
+    teacher=MLP(widths=(512, 512), dropout=0.3),
+    student=MLP(widths=(32,)),
     stages={
-        "train": Train(model="teacher", epochs=40, batch=64, optim=Optim(learning_rate=0.1)),
-        "alone": Train(epochs=40, batch=64, optim=Optim(learning_rate=0.1)),
-        "distill": Distill(
-            epochs=40,
+        "train": Train(
+            model="teacher",
+            epochs=100,
             batch=64,
-            optim=Optim(learning_rate=0.1),
+            optim=Optim(learning_rate=0.1, weight_decay=1e-4),
+            augment=Augment(shift=1),
+            evaluate_every=5,
+        ),
+        "alone": Train(
+            epochs=200,
+            batch=32,
+            fraction=0.2,
+            optim=Optim(learning_rate=0.2, weight_decay=1e-2),
+            label_smoothing=0.1,
+            evaluate_every=5,
+        ),
+        "distill": Distill(
+            epochs=200,
+            batch=32,
+            fraction=0.2,
+            optim=Optim(learning_rate=0.1, weight_decay=1e-4),
+            augment=Augment(mixup=1.0),
+            evaluate_every=5,
             teacher="train",
-            terms={"kd": KD(temperature=4.0, weight=0.9)},
+            hard_weight=0.1,
+            terms={"kd": KD(temperature=2.0, weight=0.9)},
         ),
         "prune": Prune(
-            epochs=40,
-            batch=64,
-            optim=Optim(learning_rate=0.05),
+            epochs=200,
+            batch=32,
+            fraction=0.2,
+            optim=Optim(learning_rate=0.05, weight_decay=1e-4),
+            augment=Augment(mixup=1.0),
+            evaluate_every=5,
             start="distill",
             teacher="train",
             hard_weight=0.1,
-            terms={"kd": KD(temperature=4.0, weight=0.9)},
+            terms={"kd": KD(temperature=2.0, weight=0.9)},
             sparsity=0.5,
+            scope="global",
+            schedule=Cubic(begin=0.0, end=0.5, every=10),
         ),
     },
+    seeds=5,
 )

@@ -1,0 +1,67 @@
+"""Every code block of the README runs, and its table is that of the stored results."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kd_jax import cli, results
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+SHELL = [text for language, text in BLOCKS if language == "bash"]
+
+
+def test_there_is_no_block_that_no_test_runs():
+    assert {language for language, _ in BLOCKS} == {"python", "bash"}
+    assert len(PYTHON) == 3  # a Linen module, an NNX module, a plain function
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=["linen", "nnx", "function"])
+def test_python_block(block, capsys):
+    assert len([line for line in block.splitlines() if line.strip()]) <= 30
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    accuracy = float(re.search(r"'accuracy': \[([\d.]+)", printed).group(1))
+    assert accuracy > 0.6, printed  # ten classes: far from chance
+
+
+def test_first_two_blocks_are_the_main_job_and_the_tests():
+    """CI runs these two themselves."""
+    assert "run.py" in SHELL[0]
+    assert "pytest" not in SHELL[0]
+    assert "pytest" in SHELL[1]
+    assert "block 1" in (ROOT / ".ci/run").read_text()
+    assert "block 2" in (ROOT / ".ci/run").read_text()
+
+
+COMMANDS = [line for block in SHELL[2:] for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_other_commands(command, tmp_path, monkeypatch, capsys):
+    program, *arguments = shlex.split(command)
+    assert (program, arguments[0]) == ("python", "run.py")
+    if "--smoke" in arguments:
+        arguments += ["--devices", "1"]
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = cli.main(arguments[1:])
+    except SystemExit as stop:  # --help
+        status = stop.code
+    assert status == 0, capsys.readouterr().err
+
+
+def test_table_is_generated_from_the_stored_results():
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "docs/publish.py")
+    publish = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(publish)
+    found = results.read(ROOT / "docs/digits")
+    assert publish.with_table(README, "digits", publish.readme_table(found)) == README
+    assert found.command == "python run.py run digits"
+    distilled = found.row("distill")
+    assert sum(distilled.accuracy) > sum(found.row("alone").accuracy)
