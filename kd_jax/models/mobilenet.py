@@ -76,7 +76,8 @@ class MobileNetV2(ModelConfig):
         return MobileNetV2Module(self, checked_classes(classes), dtype)
 
     def tiny(self) -> "MobileNetV2":
-        return dataclasses.replace(self, width=0.25, repeats=(1, 2, 1, 1, 1, 1, 1), last=32)
+        repeats = (1, 2, 1, 1, 1, 1, 1)  # one block with a shortcut
+        return dataclasses.replace(self, width=0.1, repeats=repeats, expansion=2, last=32)
 
 
 class InvertedResidual(nn.Module):
