@@ -15,7 +15,7 @@ from kd_jax.models.lenet import LeNet
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic
 
-SGD = Optim(learning_rate=0.05, weight_decay=5e-4, schedule="cosine")
+SGD = Optim(learning_rate=0.02, weight_decay=5e-4, schedule="cosine")
 SOFT: dict[str, LogitTerm] = {"kd": KD(temperature=4.0, weight=0.9)}
 
 CONFIG = Experiment(
@@ -30,7 +30,7 @@ CONFIG = Experiment(
         "prune": Prune(
             epochs=10,
             batch=128,
-            optim=Optim(learning_rate=0.02, weight_decay=5e-4, schedule="cosine"),
+            optim=Optim(learning_rate=0.01, weight_decay=5e-4, schedule="cosine"),
             start="distill",
             teacher="train",
             hard_weight=0.1,
@@ -40,6 +40,6 @@ CONFIG = Experiment(
             schedule=Cubic(begin=0.0, end=0.5, every=100),
         ),
     },
-    seeds=1,
+    seeds=3,
     together=False,
 )

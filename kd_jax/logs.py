@@ -35,7 +35,8 @@ class TensorBoard:
         curves |= {n: record[n] for n in ("validation_accuracy", "sparsity") if n in record}
         for i, writer in enumerate(self._writers):
             for name, values in curves.items():
-                writer.add_scalar(name, np.asarray(values)[i], record["step"])
+                if np.isfinite(values[i]):  # of other values it warns on the screen, each time
+                    writer.add_scalar(name, values[i], record["step"])
 
     def end(self, stage: str, seconds: float) -> None:
         for writer in self._writers:

@@ -14,6 +14,7 @@ from kd_jax.batch import Batch
 from kd_jax.checkpoint import Store
 from kd_jax.compiled import Compiled
 from kd_jax.devices import replicated
+from kd_jax.errors import UsageError
 from kd_jax.objective import Settings, no_metrics
 from kd_jax.step import Program, Resident, Teacher
 
@@ -75,7 +76,10 @@ def fit(
     save_seconds: float = 30.0,
     name: str = "",
 ) -> Any:
-    """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint."""
+    """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint.
+
+    Raises UsageError where no seed is left whose loss is finite.
+    """
     report = report or Silent()
     zeros = jax.device_put(
         no_metrics(job.settings, len(job.seeds)), replicated(job.program.sharding)
@@ -87,7 +91,7 @@ def fit(
         store.rewind(step)
     report.begin(name, job.program.steps, step)
     runner = _Runner(job, step)
-    saved = time.monotonic()
+    saved, lost = time.monotonic(), 0
     while step < job.program.steps:
         # A checkpoint is of the state before the event of its step: a resumed run comes by here.
         if step in job.events:
@@ -102,10 +106,26 @@ def fit(
             report.epoch(record)
             if store is not None:
                 store.log(record)
+            lost = _watch(job, record, lost, report)
         if store is not None and time.monotonic() - saved > save_seconds and step > last:
             store.save(step, carry)
             saved = time.monotonic()
     return carry[0]
+
+
+def _watch(job: Job, record: dict[str, Any], before: int, report: Reporter) -> int:
+    """How many seeds have lost their way: says so when they do, and stops when all have."""
+    seeds = np.asarray(job.seeds)[~np.isfinite(record["train"]["loss"])]
+    optim, epoch = job.settings.optim, record["epoch"]
+    if seeds.size == len(job.seeds):
+        raise UsageError(
+            f"optim.learning-rate {optim.learning_rate:g}: the loss is not finite any more in "
+            f"epoch {epoch}; lower it, or set optim.warmup or optim.clip-norm"
+        )
+    if seeds.size > before:
+        listed = ", ".join(map(str, seeds))
+        report.note(f"warning: the loss of seed {listed} is not finite any more in epoch {epoch}")
+    return int(seeds.size)
 
 
 class _Runner:

@@ -3,6 +3,8 @@ is done and resuming what was interrupted."""
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +104,20 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
         )
     for stage in experiment.order():
         description = experiment.stages[stage]
-        try:
+        with _flags_of(stage):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
             checks.check(description, run.model(stage), run.data, experiment.devices, who)
-        except UsageError as error:
-            flag = "" if str(error).startswith("--") else f"--{stage}."
-            raise UsageError(f"{flag}{error}") from error
     return run
+
+
+@contextmanager
+def _flags_of(stage: str) -> Iterator[None]:
+    """A stage knows its fields; the experiment knows by which flags they are set."""
+    try:
+        yield
+    except UsageError as error:
+        flag = "" if str(error).startswith("--") else f"--{stage}."
+        raise UsageError(f"{flag}{error}") from error
 
 
 def _assemble(experiment: Experiment, folder: Path, report: Reporter) -> Run:
@@ -187,19 +196,20 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     if isinstance(description, Distill) and description.teacher:
         name = description.teacher
         teacher = (run.model(name), run.network(name, seeds))
-    stages.run(
-        description,
-        run.model(stage),
-        run.data,
-        start=start,
-        teacher=teacher,
-        seeds=seeds,
-        devices=run.experiment.devices,
-        store=store,
-        report=Several(report, TensorBoard(store.folder / "tensorboard", list(seeds))),
-        save_seconds=run.experiment.checkpoint_seconds,
-        name=which,
-    )
+    with _flags_of(stage):
+        stages.run(
+            description,
+            run.model(stage),
+            run.data,
+            start=start,
+            teacher=teacher,
+            seeds=seeds,
+            devices=run.experiment.devices,
+            store=store,
+            report=Several(report, TensorBoard(store.folder / "tensorboard", list(seeds))),
+            save_seconds=run.experiment.checkpoint_seconds,
+            name=which,
+        )
 
 
 def _facts(store: Store) -> dict[str, Any] | None:
