@@ -39,7 +39,8 @@ def main(run: Path) -> None:
         if (run / name).exists():
             shutil.copy(run / name, folder / name)
     path = ROOT / "README.md"
-    path.write_text(with_table(path.read_text(), results.experiment, readme_table(results)))
+    text = with_table(path.read_text(encoding="utf-8"), results.experiment, readme_table(results))
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

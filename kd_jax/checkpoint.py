@@ -67,7 +67,7 @@ class Store:
     def facts(self) -> dict[str, Any] | None:
         """What `finish` was told; None while the stage is not done."""
         path = self.folder / "done.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def load(self) -> Snapshot:
         """The network of a finished stage, on the first device: it may have been made on others."""
@@ -104,14 +104,14 @@ class Store:
     def log(self, record: dict[str, Any]) -> None:
         """Appends a record, which has a "step"."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "history.jsonl").open("a") as file:
+        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
         """All records so far; a line cut short by a kill is left out."""
         path = self.folder / "history.jsonl"
         records = []
-        for line in path.read_text().splitlines() if path.exists() else []:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError:
@@ -139,7 +139,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a whole file or nothing of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

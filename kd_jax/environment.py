@@ -36,6 +36,6 @@ def _usable() -> int:
 def _processor() -> str:
     """The model's name as Linux tells it; elsewhere whatever Python knows."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -59,7 +59,6 @@ def _origin(run: Results) -> list[str]:
     device = ", ".join(dict.fromkeys((machine.platform, machine.device)))
     seeds = "seed" if len(run.seeds) == 1 else "seeds"
     return [
-        *([run.about] if run.about else []),
         f"Networks: {'; '.join(named)}.",
         f"Data: {data.name}{note}: {data.train:,} examples to train, {data.validation:,} to "
         f"validate, {data.test:,} to test, of which one is {significant(100 / data.test, 2)} "

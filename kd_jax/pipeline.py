@@ -155,7 +155,7 @@ def _saved(path: Path) -> Experiment:
     if not path.exists():
         raise UsageError(f"{path.parent}: no config.json here, so no run of kd_jax")
     try:
-        experiment = from_data(json.loads(path.read_text()))
+        experiment = from_data(json.loads(path.read_text(encoding="utf-8")))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (ValueError, TypeError, OSError) as error:

@@ -160,7 +160,7 @@ def write_report(
     if len(results) > 1:
         return [*files, plots.save_sizes(folder, results)]
     path = Path(runs[0]) / HISTORIES
-    histories = json.loads(path.read_text()) if path.exists() else {}
+    histories = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return files + plots.save_all(folder, results[0], histories)
 
 

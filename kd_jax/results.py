@@ -124,7 +124,6 @@ class Results(_Typed):
 
     experiment: str
     fingerprint: str
-    about: str = ""
     command: str
     seeds: Sequence[int]
     environment: Environment

@@ -205,4 +205,6 @@ def fingerprint(builder: Any) -> tuple[list[tuple[str, int, float]], str]:
     files = sorted(builder.data_path.iterdir(), key=lambda path: path.name)
     stats = [(path.name, path.stat()) for path in files]
     described = builder.data_path / "dataset_info.json"
-    return [(name, stat.length, stat.mtime) for name, stat in stats], described.read_text()
+    return [(name, stat.length, stat.mtime) for name, stat in stats], described.read_text(
+        encoding="utf-8"
+    )

@@ -86,7 +86,6 @@ def make(**changes):
     fields = {
         "experiment": "digits",
         "fingerprint": "ab12cd34",
-        "about": "A small student learns the digits from a large teacher.",
         "command": "python run.py digits",
         "seeds": [0, 1, 2],
         "environment": ENVIRONMENT,
