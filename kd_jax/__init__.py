@@ -12,7 +12,7 @@ from kd_jax.optim import Optim
 from kd_jax.prune import Cubic, Iterative, OneShot, PruningLoss
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
-from kd_jax.state import Snapshot
+from kd_jax.state import Snapshot, network
 
 __version__ = "0.1.0"
 
@@ -42,4 +42,5 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "load_data",
+    "network",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from kd_jax import tree
 from kd_jax.state import Snapshot
@@ -37,13 +37,17 @@ class Store:
         self.manager.save(step, args=ocp.args.StandardSave(_numbered(carry)))
 
     def restore(self, carry: Any) -> tuple[int, Any] | None:
-        """(step, tree) of the latest checkpoint, in the structure, shapes and shardings of
-        `carry`; None where there is none."""
-        step = self.manager.latest_step() if (self.folder / "steps").exists() else None
-        if step is None:
-            return None
-        leaves = self.manager.restore(step, args=ocp.args.StandardRestore(_numbered(carry)))
-        return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))
+        """(step, tree) of the latest checkpoint that can be read, in the structure, shapes and
+        shardings of `carry`; None where there is none."""
+        steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
+        for step in sorted(steps, reverse=True):
+            try:
+                leaves = self.manager.restore(step, args=ocp.args.StandardRestore(_numbered(carry)))
+            except (OSError, ValueError, KeyError, TypeError):  # by Orbax, of damaged files
+                self.manager.delete(step)  # the one before it is kept for this
+                continue
+            return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))
+        return None
 
     # At the end -----------------------------------------------------------------------------
 
@@ -98,6 +102,10 @@ class Store:
     def has(self, name: str) -> bool:
         """Whether `keep` wrote this."""
         return (self.folder / f"{name}.safetensors").exists()
+
+    def kept(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays that `keep` wrote."""
+        return load_file(self.folder / f"{name}.safetensors")
 
     # History --------------------------------------------------------------------------------
 

@@ -12,7 +12,10 @@ from kd_jax.data import Dataset
 from kd_jax.devices import batch_sharding
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
+from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
+from kd_jax.state import Snapshot
+from kd_jax.tree import named_leaves
 
 
 def example_shape(data: Dataset) -> jax.ShapeDtypeStruct:
@@ -37,12 +40,23 @@ def check(stage: Stage, model: Model, data: Dataset, devices: int = 0, who: str 
     require(steps < 2**31, f"epochs {stage.epochs} make {steps} steps, and 2**31 are too many")
     batch_sharding(devices, stage.batch)
     _check_augment(stage.augment, data)
+    replay = getattr(stage, "replay", "off")
+    require(
+        replay == "off" or not data.streamed,
+        f"replay {replay}: {data.spec.name} is streamed from disk: set it to off, or raise "
+        "--data.memory-mb",
+    )
     variables = check_model(stage.model, model, data, who)
     if isinstance(stage, Prune):
         try:
-            stage.schedule.events(steps, stage.sparsity)
+            events = stage.schedule.events(steps, stage.sparsity)
         except UsageError as error:
             raise UsageError(f"schedule.{str(error).partition('.')[2]}") from None
+        require(
+            events[0][0] > 0 or not CRITERIA[stage.criterion].needs_grads,
+            f"criterion {stage.criterion} scores by the gradient of the step before, and the "
+            f"schedule prunes before the first step: let it begin later",
+        )
         masks_lib.start(variables["params"], stage.include, stage.exclude)
 
 
@@ -85,3 +99,17 @@ def check_model(role: str, model: Model, data: Dataset, who: str = "") -> Any:
         f"{spec.classes} classes: teacher, student and data must have the same",
     )
     return variables
+
+
+def check_network(who: str, network: Snapshot, variables: Any, seeds: int) -> None:
+    """Raises UsageError unless a network, [S, ...], is one of so many seeds for a model whose
+    variables, as shapes, are given."""
+    expected = {name: (seeds, *x.shape) for name, x in named_leaves(variables).items()}
+    found = {name: tuple(x.shape) for name, x in named_leaves(network.variables).items()}
+    for name in sorted(expected.keys() | found.keys()):
+        here, needed = found.get(name, "none"), expected.get(name, "none")
+        require(
+            here == needed,
+            f"{who}: {name} of shape {here} where the model with {seeds} seeds has {needed} "
+            "(weights of one network are stacked by kd_jax.network(params, collections, seeds))",
+        )

@@ -18,6 +18,7 @@ from kd_jax.datasets import Spec
 from kd_jax.devices import replicated
 from kd_jax.forward import Model
 from kd_jax.objective import Metrics, Settings
+from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.step import Program
@@ -35,12 +36,17 @@ class Compiled:
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
       change_masks: (state, target) -> state; donated.
+      order: (steps [S], data) -> the examples' order [S, N] in the epochs of these steps.
+      record: (order, teacher's variables, data, (epoch, index of the batch)) -> (rows [S, B], the
+        teacher's logits [S, B, K] on their views).
     """
 
     start: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Metrics]]
     step: Callable[..., tuple[TrainState, Metrics]]
     change_masks: Callable[..., TrainState]
+    order: Callable[..., Array]
+    record: Callable[..., tuple[Array, Array]]
 
 
 def over_seeds(function: Callable, *axes: int | None) -> Callable:
@@ -66,30 +72,41 @@ def build(program: Program, loop: bool) -> Compiled:
         state, metrics = step_lib.train_step(program, settings, state, soft, batch)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    def one_resident(settings, state, sums, teacher, data):
-        batch, soft = step_lib.take(program, settings.seed, state.step, teacher, data)
+    def one_resident(settings, state, sums, teacher, data, order):
+        batch, soft = step_lib.take(program, order, state.step, teacher, data)
         state, metrics = step_lib.train_step(program, settings, state, soft, batch)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
+    def order_of(settings, step, data):
+        return step_lib.epoch_order(program, settings.seed, step, data)
+
+    order = jax.jit(over_seeds(order_of, 0, None), out_shardings=home)
     if loop:
         many = functools.partial(step_lib.advance, program)
         advance = donating(over_seeds(many, 0, 0, 0, None, None))
     else:
-        single = donating(over_seeds(one_resident, 0, 0, 0, None))
-        advance = functools.partial(_dispatch, single)
+        single = donating(over_seeds(one_resident, 0, 0, 0, None, 0))
+        advance = functools.partial(_dispatch, order, single)
+
+    def record(settings, *rest):
+        return step_lib.record(program, settings.seed, *rest)
+
     change = over_seeds(functools.partial(step_lib.change_masks, program), 0, None)
     return Compiled(
         start=jax.jit(_starter(program), out_shardings=home),
         advance=advance,
         step=donating(over_seeds(one_step, 0, 0, 0, None)),
         change_masks=jax.jit(change, donate_argnums=2, out_shardings=home),
+        order=order,
+        record=jax.jit(over_seeds(record, 0, 0, None, None), out_shardings=home),
     )
 
 
-def _dispatch(single: Callable, settings, seeds, state, sums, teacher, data, steps: int):
+def _dispatch(order, single, settings, seeds, state, sums, teacher, data, steps: int):
     """`steps` calls of a compiled step, sent without waiting for one another."""
+    rows = order(settings, seeds, state.step, data)
     for _ in range(steps):
-        state, sums = single(settings, seeds, state, sums, teacher, data)
+        state, sums = single(settings, seeds, state, sums, teacher, data, rows)
     return state, sums
 
 
@@ -102,7 +119,8 @@ def _starter(program: Program) -> Callable[..., TrainState]:
             new = masks_lib.start(snapshot.params, program.include, program.exclude)
             masks = masks_lib.first(snapshot.masks, new)
             snapshot = dataclasses.replace(snapshot, masks=masks)
-        return state_lib.start(snapshot, settings.optim, settings.ema is not None)
+        grads = program.prunes and CRITERIA[program.criterion].needs_grads
+        return state_lib.start(snapshot, settings.optim, settings.ema is not None, grads)
 
     def start(settings, seeds, snapshot):
         return over_seeds(one, None if snapshot is None else 0)(settings, seeds, snapshot)

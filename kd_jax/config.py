@@ -111,8 +111,10 @@ class Experiment:
         while before is not None:
             if isinstance(stage, Prune) and isinstance(before, Prune):
                 by_threshold = stage.threshold > 0 or before.threshold > 0
+                which = lambda s: (s.include, s.exclude)  # noqa: E731
+                other_layers = which(stage) != which(before)
                 require(
-                    by_threshold or stage.sparsity >= before.sparsity,
+                    by_threshold or other_layers or stage.sparsity >= before.sparsity,
                     f"{name}.sparsity {stage.sparsity} is below the {before.sparsity} of what it "
                     "starts from, and what is pruned stays pruned: raise it",
                 )

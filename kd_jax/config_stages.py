@@ -61,6 +61,11 @@ class Distill(Train):
         default_factory=lambda: {"kd": TERMS["kd"]}, metadata=variants(TERMS)
     )
     """Distillation terms by name, each with its own weight; as a flag: names joined by +."""
+    replay: Literal["off", "float16", "float32"] = "off"
+    """Keep what the teacher says of each augmented view, in this precision, and replay it to every
+    student that is shown the same views; off: ask the teacher at each step."""
+    replay_top: int = 0
+    """Keep only so many of the largest logits of a view; 0: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,11 +75,21 @@ class Distill(Train):
             f"teacher is empty, but the terms {', '.join(self.terms)} need one: set it to a stage, "
             "or terms to none",
         )
+        require(self.replay_top >= 0, f"replay-top {self.replay_top} must not be negative")
+        require(
+            self.replay_top == 0 or self.replay != "off",
+            f"replay-top {self.replay_top} without replay: set replay to float16 or float32",
+        )
         complete = [name for name, term in self.terms.items() if term.complete]
         require(
             not complete or self.hard_weight == 0,
             f"hard-weight {self.hard_weight} with the term {' and '.join(complete)}, which holds "
             "the hard labels itself: set hard-weight to 0",
+        )
+        require(
+            not complete or self.label_smoothing == 0,
+            f"label-smoothing {self.label_smoothing} with the term {' and '.join(complete)}, which "
+            "takes the labels as they are: set label-smoothing to 0",
         )
         weights = [self.hard_weight, *(term.weight for term in self.terms.values())]
         require(

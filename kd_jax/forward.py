@@ -145,11 +145,9 @@ def from_nnx(build: Callable) -> Model:
             _from_names(rest, variables["rest"]),
             copy=True,  # without it, BatchNorm can't write its statistics inside jax.grad
         )
-        if mode(train):
-            outputs = _outputs(module(inputs, **mode(train)))
-        else:
-            module.train() if train else module.eval()
-            outputs = _outputs(module(inputs))
+        # Both: layers that the module doesn't hand its argument on to know only of their flags.
+        module.train() if train else module.eval()
+        outputs = _outputs(module(inputs, **mode(train)))
         del key  # NNX dropout counts its own draws, in "rest"
         updated = nnx.state(module, nnx.Not(nnx.Param))
         return outputs, {"rest": _to_names(updated) if train else variables["rest"]}

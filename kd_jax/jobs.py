@@ -1,7 +1,7 @@
 """A stage made ready to run: from its description, model and data to what the loop takes."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,12 +10,11 @@ import numpy as np
 
 from kd_jax import compiled
 from kd_jax import state as state_lib
-from kd_jax.augment import Augment
 from kd_jax.batch import Batch
-from kd_jax.checks import check, check_model, train_size
+from kd_jax.checks import check, check_model, example_shape, train_size
 from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
-from kd_jax.devices import batch_sharding, replicated
+from kd_jax.devices import batch_sharding, loops_well, replicated
 from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.loop import Job
@@ -26,16 +25,57 @@ from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.step import Program, Resident, Teacher
 from kd_jax.stream import View, stream
+from kd_jax.tree import named_leaves
 
 Array = jax.Array
 Taught = tuple[Model, Snapshot]  # a teacher: the model and its network, [S, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A stage, and what it runs with.
+
+    Attributes:
+      program, compiled: its static choices, and the programs made of them.
+      settings, seeds: what these are given; seeds is an array [S].
+      data: the data set.
+      resident: the stage's share of the training split on the device; None where it is streamed.
+    """
+
+    stage: Stage
+    program: Program
+    compiled: compiled.Compiled
+    settings: Settings
+    seeds: Array
+    data: Dataset
+    resident: Resident | None
+
+    @property
+    def home(self) -> Any:
+        """Where arrays live that are not split over devices."""
+        return replicated(self.program.sharding)
+
+
+def prepare(
+    stage: Stage,
+    model: Model,
+    data: Dataset,
+    teacher: Taught | None,
+    seeds: Sequence[int],
+    devices: int,
+) -> Prepared:
+    """Raises UsageError where stage, model, data and teacher don't fit together."""
+    program = program_of(stage, model, data, teacher, devices)
+    programs = compiled.build(program, loops_well(model, example_shape(data)))
+    seed_array = jnp.asarray(seeds, jnp.uint32)
+    resident = _resident(stage, program, data)
+    return Prepared(stage, program, programs, settings_of(stage), seed_array, data, resident)
+
+
 def program_of(
     stage: Stage, model: Model, data: Dataset, teacher: Taught | None, devices: int
 ) -> Program:
-    """The stage's static choices. Raises UsageError where stage, model, data and teacher don't fit
-    together."""
+    """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
     terms = getattr(stage, "terms", {})
     require(not terms or teacher is not None, "a stage with distillation terms needs a teacher")
@@ -82,29 +122,42 @@ def _events(stage: Stage, program: Program, state: TrainState) -> dict[int, Any]
     """{step: what change_masks takes}, with exact counts for exact sparsity."""
     if not isinstance(stage, Prune):
         return {}
-    one = jax.eval_shape(lambda masks: jax.tree.map(lambda m: m[0], masks), state.masks)
-    sizes = masks_lib.sizes(one)
     if stage.scope in ("threshold", "std"):
         events = stage.schedule.events(program.steps, stage.sparsity)
         return {step: stage.threshold for step, _ in events}
-    already = masks_lib.report(state.masks, state.params)["sparsity"]
+    active = masks_lib.among(state.masks, state.params, stage.include, stage.exclude)
+    alive = {name: _alive(mask) for name, mask in named_leaves(active).items()}
+    sizes = {name: mask[0].size for name, mask in named_leaves(active).items()}
     count = allocate.per_layer if stage.scope == "layer" else allocate.total
+    _check_reachable(stage, count(sizes, stage.sparsity), alive)
+    # Seeds may differ in what they have lost; all begin at what the densest has.
+    already = 1 - max(np.sum(list(alive.values()), axis=0)) / sum(sizes.values())
     events = stage.schedule.events(program.steps, stage.sparsity, min(already, stage.sparsity))
     return {step: count(sizes, sparsity) for step, sparsity in events}
 
 
+def _alive(mask: Array) -> np.ndarray:
+    """Entries that are kept, of masks [S, ...]: an integer a seed."""
+    return np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
+
+
+def _check_reachable(stage: Prune, keep: Any, alive: dict[str, np.ndarray]) -> None:
+    """What is pruned stays pruned: a start that has lost more than the target can't reach it."""
+    wanted = keep if isinstance(keep, dict) else {"its prunable layers": keep}
+    left = alive if isinstance(keep, dict) else {"its prunable layers": sum(alive.values())}
+    for name, count in wanted.items():
+        require(
+            int(np.min(left[name])) >= count,
+            f"sparsity {stage.sparsity:g} keeps {count} of {name}, but the network it starts from "
+            f"has only {np.min(left[name])} left, and what is pruned stays pruned: raise it",
+        )
+
+
 def job_of(
-    stage: Stage,
-    program: Program,
-    programs: compiled.Compiled,
-    settings: Settings,
-    seeds: Array,
-    data: Dataset,
-    teacher: Taught | None,
-    state: TrainState,
+    prepared: Prepared, teacher: Teacher | Callable[[int], Teacher] | None, state: TrainState
 ) -> Job:
-    """What the loop runs, from the state at step 0."""
-    home = replicated(program.sharding)
+    """What the loop runs, from the state at step 0; see `taught.teacher_of`."""
+    stage, program, data = prepared.stage, prepared.program, prepared.data
     predict = compiled.predictor(program.model, data.spec)
 
     def validate(state: TrainState) -> list[float]:
@@ -113,17 +166,17 @@ def job_of(
 
     def sparsity(state: TrainState) -> list[float]:
         layers = jax.tree.leaves(state.masks)
-        pruned = sum(np.asarray(jnp.sum(~m, axis=range(1, m.ndim))) for m in layers)
-        return list(np.asarray(pruned) / sum(m[0].size for m in layers))
+        alive = np.sum([_alive(mask) for mask in layers], axis=0)
+        return list(1 - alive / sum(mask[0].size for mask in layers))
 
-    resident = _resident(stage, data, home)
+    resident = prepared.resident
     return Job(
         program=program,
-        compiled=programs,
-        settings=settings,
-        seeds=seeds,
-        teacher=_teacher(program, data, teacher, resident, home),
-        data=resident if resident is not None else _streamed(stage, data, seeds),
+        compiled=prepared.compiled,
+        settings=prepared.settings,
+        seeds=prepared.seeds,
+        teacher=teacher,
+        data=resident if resident is not None else _streamed(stage, data, prepared.seeds),
         events=_events(stage, program, state),
         validate=validate if len(data.validation) else None,
         validate_every=stage.evaluate_every,
@@ -131,14 +184,14 @@ def job_of(
     )
 
 
-def _resident(stage: Stage, data: Dataset, home: Any) -> Resident | None:
+def _resident(stage: Stage, program: Program, data: Dataset) -> Resident | None:
     """The stage's share of the training split on the device; None where the set is streamed."""
     if not isinstance(data.train, Split):
         return None
     size = train_size(stage, data)
     train = data.train
     part = (train.ids[:size], train.inputs[:size], train.labels[:size])
-    return Resident(*jax.device_put(part, home))
+    return Resident(*jax.device_put(part, replicated(program.sharding)))
 
 
 def _streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iterator[Batch]]:
@@ -146,23 +199,3 @@ def _streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iter
     assert isinstance(data.train, View)
     view = View(data.train.source, data.train.ids[: train_size(stage, data)])
     return lambda step: stream(view, stage.batch, int(seeds[0]), step)
-
-
-def _teacher(
-    program: Program, data: Dataset, teacher: Taught | None, resident: Resident | None, home: Any
-) -> Teacher | None:
-    """Without augmentation the teacher says the same of an example at each epoch, so its logits
-    are collected once; otherwise it sees each batch as the student does."""
-    if teacher is None or program.teacher is None:
-        return None
-    if resident is not None and program.augment == Augment():
-        return Teacher(logits=jax.device_put(collect(teacher, data, resident.ids.size), home))
-    return Teacher(variables=jax.device_put(teacher[1].variables, home))
-
-
-def collect(teacher: Taught, data: Dataset, size: int) -> np.ndarray:
-    """What the teacher says of the first `size` training examples as stored: logits [S, N, K]."""
-    assert isinstance(data.train, Split)
-    model, snapshot = teacher
-    shown = data.train.take(np.arange(size))
-    return predictions(compiled.predictor(model, data.spec), snapshot, shown)[0]

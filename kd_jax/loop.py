@@ -48,7 +48,7 @@ class Job:
     Attributes:
       program, compiled: what runs.
       settings, seeds: what it is given; seeds is an array [S].
-      teacher: for programs that have one.
+      teacher: for programs that have one; or a function from an epoch, counted from 0, to it.
       data: the resident training split; or a function from a step to the batches from there on.
       events: {step: target}, the mask changes before these steps.
       validate: state -> validation accuracy of each seed, or None where nothing is held out.
@@ -60,7 +60,7 @@ class Job:
     compiled: Compiled
     settings: Settings
     seeds: Any
-    teacher: Teacher | None
+    teacher: Teacher | Callable[[int], Teacher] | None
     data: Resident | Callable[[int], Iterator[Batch]]
     events: dict[int, Any]
     validate: Callable[[Any], list[float]] | None
@@ -138,6 +138,7 @@ class _Runner:
         resident = isinstance(job.data, Resident)
         self._batches = None if resident else job.data(step)  # type: ignore[operator]
         self._warm = False
+        self._epoch, self._taught = -1, None
 
     def piece(self, step: int, carry: Any) -> tuple[int, Any]:
         """Steps up to the next epoch's end, mask change or about a second from now."""
@@ -145,19 +146,27 @@ class _Runner:
         epoch_end = (step // program.steps_per_epoch + 1) * program.steps_per_epoch
         ends = [epoch_end, program.steps, step + self._size]
         stop = min([*ends, *(event for event in self.job.events if event > step)])
+        teacher = self._teacher(step // program.steps_per_epoch)
         began = time.monotonic()
-        carry = self._run(carry, stop - step)
+        carry = self._run(carry, teacher, stop - step)
         jax.block_until_ready(carry[1])
         self._measure(stop - step, time.monotonic() - began)
         return stop, carry
 
-    def _run(self, carry: Any, steps: int) -> Any:
+    def _teacher(self, epoch: int) -> Teacher | None:
+        if not callable(self.job.teacher):
+            return self.job.teacher
+        if epoch != self._epoch:
+            self._epoch, self._taught = epoch, self.job.teacher(epoch)
+        return self._taught
+
+    def _run(self, carry: Any, teacher: Teacher | None, steps: int) -> Any:
         job = self.job
         given = (job.settings, job.seeds)
         if self._batches is None:
-            return job.compiled.advance(*given, *carry, job.teacher, job.data, steps)
+            return job.compiled.advance(*given, *carry, teacher, job.data, steps)
         for _ in range(steps):
-            carry = job.compiled.step(*given, *carry, job.teacher, next(self._batches))
+            carry = job.compiled.step(*given, *carry, teacher, next(self._batches))
         return carry
 
     def _measure(self, steps: int, seconds: float) -> None:

@@ -95,6 +95,22 @@ def transform(optim: Optim) -> optax.GradientTransformation:
     return optax.chain(*clip, *chain)
 
 
+def average(mean: tree.Tree, now: tree.Tree, decay: float | Array, step: Array) -> tree.Tree:
+    """m ← d m + (1 − d) x with d = min(decay, (1 + t) / (10 + t)) after t steps, so that an average
+    is not that of the initial values for long; what is no float is taken as it is now.
+
+    Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992,
+    https://doi.org/10.1137/0330046; the warm-up as in TensorFlow's ExponentialMovingAverage.
+    """
+    t = jnp.asarray(step, jnp.float32)
+    d = jnp.minimum(decay, (1 + t) / (10 + t))
+
+    def leaf(m: Array, x: Array) -> Array:
+        return d * m + (1 - d) * x if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(leaf, mean, now)
+
+
 def project(optim: Optim, params: tree.Tree) -> tree.Tree:
     """Max-norm regularisation: no unit's incoming weight vector is longer than `max_norm`
     (Srivastava et al., Dropout, 2014, https://jmlr.org/papers/v15/srivastava14a.html)."""

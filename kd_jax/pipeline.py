@@ -206,6 +206,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             seeds=seeds,
             devices=run.experiment.devices,
             store=store,
+            replay=Path(run.experiment.out) / "teachers",
             report=Several(report, TensorBoard(store.folder / "tensorboard", list(seeds))),
             save_seconds=run.experiment.checkpoint_seconds,
             name=which,

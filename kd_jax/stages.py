@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,15 +12,15 @@ import numpy as np
 from kd_jax import compiled
 from kd_jax import state as state_lib
 from kd_jax.checkpoint import Store
-from kd_jax.checks import example_shape, train_size
+from kd_jax.checks import check_model, check_network
 from kd_jax.config import Stage
-from kd_jax.data import Dataset, Split
-from kd_jax.devices import loops_well, replicated
+from kd_jax.data import Dataset
 from kd_jax.forward import Model
-from kd_jax.jobs import Taught, collect, job_of, program_of, settings_of
+from kd_jax.jobs import Prepared, Taught, job_of, prepare
 from kd_jax.loop import Reporter, Silent, fit
 from kd_jax.metrics import accuracy, agreement, cross_entropy, predictions
 from kd_jax.state import Snapshot
+from kd_jax.taught import outputs_of, teacher_of
 from kd_jax.tree import named_leaves
 
 Array = jax.Array
@@ -35,6 +36,7 @@ def run(
     seeds: Sequence[int] = (0,),
     devices: int = 0,
     store: Store | None = None,
+    replay: Path | None = None,
     report: Reporter | None = None,
     save_seconds: float = 30.0,
     name: str = "",
@@ -46,24 +48,24 @@ def run(
       start: network to go on from, [S, ...]; None: fresh parameters.
       teacher: who teaches, if the stage has distillation terms.
       store: where checkpoints go; with one, the stage resumes where it stopped.
+      replay: folder of kept teachers' outputs, for stages that replay them.
 
     Raises:
       UsageError: the stage and the data, model or teacher don't fit together.
     """
     report = report or Silent()
     began = time.monotonic()
-    seed_array = jnp.asarray(seeds, jnp.uint32)
-    program = program_of(stage, model, data, teacher, devices)
-    settings = settings_of(stage)
-    programs = compiled.build(program, loops_well(model, example_shape(data)))
-    start = jax.device_put(start, replicated(program.sharding))  # it may come from other devices
-    state = programs.start(settings, seed_array, start)
-    facts = {"stage": name, "seeds": list(seeds), "steps": program.steps}
+    prepared = prepare(stage, model, data, teacher, seeds, devices)
+    _check_networks(prepared, model, start, teacher)
+    start = jax.device_put(start, prepared.home)  # it may come from other devices
+    state = prepared.compiled.start(prepared.settings, prepared.seeds, start)
+    facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps}
+    soft = None
     if teacher is not None:
         facts |= _introduce(teacher, data, report)
-    job = job_of(stage, program, programs, settings, seed_array, data, teacher, state)
-    if store is not None and job.teacher is not None and teacher is not None:
-        _keep_outputs(store, stage, data, teacher)
+        if prepared.program.teacher is not None:
+            soft = teacher_of(prepared, teacher, outputs_of(stage, data, teacher, store), replay)
+    job = job_of(prepared, soft, state)
     state = fit(job, state, store, report, save_seconds, name)
     snapshot = jax.jit(state_lib.rest)(state)
     jax.block_until_ready(snapshot)
@@ -73,6 +75,16 @@ def run(
         store.finish(snapshot, {**facts, "seconds": seconds})
     report.end(name, seconds)
     return snapshot
+
+
+def _check_networks(
+    prepared: Prepared, model: Model, start: Snapshot | None, teacher: Taught | None
+) -> None:
+    stage, data, seeds = prepared.stage, prepared.data, len(prepared.seeds)
+    if start is not None:
+        check_network("start", start, check_model(stage.model, model, data), seeds)
+    if teacher is not None:
+        check_network("teacher", teacher[1], check_model("teacher", teacher[0], data), seeds)
 
 
 def evaluate(
@@ -97,12 +109,11 @@ def _logits(model: Model, data: Dataset, snapshot: Snapshot, split: str) -> tupl
 
 
 def _introduce(teacher: Taught, data: Dataset, report: Reporter) -> dict[str, Any]:
-    """Measures the teacher before anyone learns from it."""
-    if len(data.validation) == 0:
-        return {}
-    measured = evaluate(teacher[0], data, teacher[1], "validation")["accuracy"]
-    report.note(f"the teacher's validation accuracy: {100 * np.mean(measured):.2f} %")
-    return {"teacher_validation_accuracy": measured}
+    """Measures the teacher before anyone learns from it; never on the test examples."""
+    split, called = ("validation", "validation") if len(data.validation) else ("train", "training")
+    measured = evaluate(teacher[0], data, teacher[1], split)["accuracy"]
+    report.note(f"the teacher's {called} accuracy: {100 * np.mean(measured):.2f} %")
+    return {f"teacher_{called}_accuracy": measured}
 
 
 def _warn_of_empty_layers(snapshot: Snapshot, report: Reporter) -> None:
@@ -111,18 +122,3 @@ def _warn_of_empty_layers(snapshot: Snapshot, report: Reporter) -> None:
         kept = np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
         if not kept.all():
             report.note(f"warning: {name} has lost all its weights in {np.sum(kept == 0)} seed(s)")
-
-
-def _keep_outputs(store: Store, stage: Stage, data: Dataset, teacher: Taught) -> None:
-    """Writes what the teacher says of the stage's examples, as stored, for others to use too."""
-    if not isinstance(data.train, Split) or store.has("teacher_outputs"):
-        return
-    size = train_size(stage, data)
-    logits = collect(teacher, data, size)
-    arrays = {
-        "ids": data.train.ids[:size],
-        "labels": data.train.labels[:size],
-        "logits": logits,
-        "probabilities": np.asarray(jax.nn.softmax(logits)),
-    }
-    store.keep("teacher_outputs", arrays)

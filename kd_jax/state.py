@@ -43,7 +43,8 @@ class TrainState:
       collections: {name: tree}, such as batch statistics.
       masks: tree like params, boolean arrays, None where a leaf is never pruned.
       opt_state: state of the optax transformation.
-      extra: {"ema": tree like params} when an average of the parameters is kept; {} otherwise.
+      extra: what only some runs carry: "ema", the averages {"params": ..., "collections": ...};
+        "grads", the last gradient, for criteria that score by it.
     """
 
     step: Array
@@ -59,20 +60,40 @@ def no_masks(params: Tree) -> Tree:
     return jax.tree.map(lambda _: None, params)
 
 
-def start(snapshot: Snapshot, optim: Optim, ema: bool) -> TrainState:
-    """The state at step 0, from a network at rest."""
+def start(snapshot: Snapshot, optim: Optim, ema: bool, grads: bool = False) -> TrainState:
+    """The state at step 0, from a network at rest; with averages and the gradient if asked for."""
     params = masks_lib.apply(snapshot.masks, snapshot.params)
+    extra: dict[str, Tree] = {}
+    if ema:
+        averaged = {"params": params, "collections": snapshot.collections}
+        extra["ema"] = jax.tree.map(jnp.copy, averaged)
+    if grads:
+        extra["grads"] = jax.tree.map(jnp.zeros_like, params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         collections=snapshot.collections,
         masks=snapshot.masks,
         opt_state=transform(optim).init(params),
-        extra={"ema": jax.tree.map(jnp.copy, params)} if ema else {},
+        extra=extra,
     )
 
 
 def rest(state: TrainState) -> Snapshot:
-    """The network that the state holds: the averaged parameters where an average is kept."""
-    params = state.extra.get("ema", state.params)
-    return Snapshot(masks_lib.apply(state.masks, params), state.collections, state.masks)
+    """The network that the state holds: the averaged one where averages are kept."""
+    now = {"params": state.params, "collections": state.collections}
+    chosen = state.extra.get("ema", now)
+    params = masks_lib.apply(state.masks, chosen["params"])
+    return Snapshot(params, chosen["collections"], state.masks)
+
+
+def network(params: Tree, collections: dict[str, Tree] | None = None, seeds: int = 1) -> Snapshot:
+    """Somebody's pre-trained weights as the network of so many seeds, with nothing pruned.
+
+    Args:
+      params: tree of arrays of one network, as its model takes them.
+      collections: {name: tree}, such as batch statistics.
+    """
+    stack = lambda x: jnp.broadcast_to(x, (seeds, *jnp.shape(x)))  # noqa: E731
+    params, others = jax.tree.map(stack, params), jax.tree.map(stack, collections or {})
+    return Snapshot(params, others, no_masks(params))

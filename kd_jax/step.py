@@ -1,5 +1,5 @@
 """The steps, pure functions of arrays: train on a batch, advance over resident data, change
-the masks, predict."""
+the masks, predict, and record what the teacher says."""
 
 import dataclasses
 from typing import Any
@@ -52,7 +52,7 @@ class Program:
     steps: int
     steps_per_epoch: int
     prunes: bool = False
-    include: tuple[str, ...] = ()
+    include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE
     exclude: tuple[str, ...] = ()
     criterion: str = "magnitude"
     scope: str = "layer"
@@ -66,7 +66,8 @@ class Teacher:
 
     Attributes:
       variables: as Model.forward takes them, or None.
-      logits: float32 [N, K] in the order of the resident data, or None.
+      logits: float32 [N, K] in the order of the resident data, or None; where examples are
+        augmented, those of one epoch's views.
     """
 
     variables: Variables | None = None
@@ -96,6 +97,9 @@ def train_step(
     if soft is not None and not isinstance(soft, Outputs):
         assert program.teacher is not None
         soft = teach(program.teacher, soft, batch.inputs)
+    # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
+    # neither is fused with what comes after.
+    batch, soft = jax.lax.optimization_barrier((batch, soft))
     key = randomness.at_step(settings.seed, "dropout", state.step)
 
     def loss_fn(params):
@@ -107,8 +111,8 @@ def train_step(
 
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
     (_, (collections, metrics)), grads = gradient(state.params)
-    state = _update(program, settings, state, grads)
-    return dataclasses.replace(state, collections=collections), metrics
+    state = dataclasses.replace(state, collections=collections)
+    return _update(program, settings, state, grads), metrics
 
 
 def _update(program: Program, settings: Settings, state: TrainState, grads: Any) -> TrainState:
@@ -120,25 +124,55 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
     params = optim_lib.project(optim, params)
     extra = dict(state.extra)
     if settings.ema is not None:
-        extra["ema"] = optax.incremental_update(params, extra["ema"], 1 - settings.ema)
+        now = {"params": params, "collections": state.collections}
+        extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
+    if "grads" in extra:
+        extra["grads"] = grads
     return dataclasses.replace(
         state, step=state.step + 1, params=params, opt_state=opt_state, extra=extra
     )
 
 
+def epoch_order(program: Program, seed: Array, step: Array, data: Resident) -> Array:
+    """The examples' order [N] in the epoch of a step. A sort: it is made once for many steps."""
+    epoch = step // program.steps_per_epoch
+    return jax.random.permutation(randomness.at_step(seed, "order", epoch), data.ids.size)
+
+
 def take(
-    program: Program, seed: Array, step: Array, teacher: Teacher | None, data: Resident
+    program: Program, order: Array, step: Array, teacher: Teacher | None, data: Resident
 ) -> tuple[Batch, Any]:
     """The batch of a step, a function of (seed, step); and the teacher's part in it."""
-    epoch = step // program.steps_per_epoch
-    order = jax.random.permutation(randomness.at_step(seed, "order", epoch), data.ids.size)
     first = (step % program.steps_per_epoch) * program.batch
     rows = jax.lax.dynamic_slice(order, (first,), (program.batch,))
-    weights = jnp.ones((program.batch,), jnp.float32)
-    batch = Batch(data.ids[rows], data.inputs[rows], data.labels[rows], weights)
+    batch = _batch(data, rows)
     if teacher is None:
         return batch, None
     return batch, teacher.variables if teacher.logits is None else Outputs(teacher.logits[rows])
+
+
+def _batch(data: Resident, rows: Array) -> Batch:
+    weights = jnp.ones(rows.shape, jnp.float32)
+    return Batch(data.ids[rows], data.inputs[rows], data.labels[rows], weights)
+
+
+def record(
+    program: Program, seed: Array, order: Array, variables: Variables, data: Resident, which: Any
+) -> tuple[Array, Array]:
+    """(rows [B], the teacher's logits float32 [B, K] on their views) of a batch of an epoch.
+
+    The batches are those of the epoch's steps; one more, filled up from the first, has the
+    examples that these leave out. `which`: (epoch, index of the batch).
+    """
+    epoch, index = which
+    places = (index * program.batch + jnp.arange(program.batch)) % data.ids.size
+    rows = order[places]
+    batch = _batch(data, rows)
+    if program.sharding is not None:
+        batch = jax.lax.with_sharding_constraint(batch, program.sharding)
+    batch = augment(program.augment, seed, epoch, batch, program.spec)
+    assert program.teacher is not None
+    return rows, teach(program.teacher, variables, batch.inputs).logits.astype(jnp.float32)
 
 
 def advance(
@@ -150,15 +184,16 @@ def advance(
     data: Resident,
     steps: Array | int,
 ) -> tuple[TrainState, Metrics]:
-    """`steps` steps on resident data; and their metrics added to `sums`.
+    """`steps` steps on resident data, all of one epoch; and their metrics added to `sums`.
 
     The number of steps is traced: however a run is cut into pieces, it is one program, and the
     batches are the same.
     """
+    order = epoch_order(program, settings.seed, state.step, data)
 
     def body(_, carry):
         state, sums = carry
-        batch, soft = take(program, settings.seed, state.step, teacher, data)
+        batch, soft = take(program, order, state.step, teacher, data)
         state, metrics = train_step(program, settings, state, soft, batch)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
@@ -173,16 +208,19 @@ def change_masks(
     `target` is what the scope takes: {path name: weights to keep} for "layer", the number to keep
     for "global", θ for "threshold", Han's quality factor for "std".
     """
+    # What an earlier stage pruned keeps its mask; only what this one includes is pruned further.
+    active = masks_lib.among(state.masks, state.params, program.include, program.exclude)
     if program.scope in ("layer", "global"):
         key = randomness.at_step(settings.seed, "criterion", state.step)
-        scores = CRITERIA[program.criterion](state.params, None, key)
+        scores = CRITERIA[program.criterion](state.params, state.extra.get("grads"), key)
         keep = masks_lib.keep_per_layer if program.scope == "layer" else masks_lib.keep_global
-        masks = keep(scores, state.masks, target)
+        masks = keep(scores, active, target)
     else:
         theta = target
         if program.scope == "std":
-            theta = std_thresholds(state.params, state.masks, target)
-        masks = masks_lib.below(state.params, state.masks, theta)
+            theta = std_thresholds(state.params, active, target)
+        masks = masks_lib.below(state.params, active, theta)
+    masks = masks_lib.first(masks, state.masks)
     return dataclasses.replace(
         state,
         masks=masks,

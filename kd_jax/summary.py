@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, cost, latency, metrics, size, stages, tree
+from kd_jax import checks, compiled, cost, latency, metrics, size, tree
 from kd_jax.augment import normalise
 from kd_jax.config import Experiment
 from kd_jax.data import Split
@@ -101,11 +101,8 @@ def _some_images(run: Run, count: int) -> np.ndarray:
 def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -> Row:
     z, labels = logits[stage]
     reference = run.reference()
-    networks = [
-        jax.tree.map(lambda x, i=i: x[i], run.network(stage, seeds))
-        for seeds in run.groups
-        for i in range(len(seeds))
-    ]
+    groups = [(run.network(stage, seeds), len(seeds)) for seeds in run.groups]
+    networks = [jax.tree.map(lambda x, i=i: x[i], net) for net, n in groups for i in range(n)]
     first = networks[0]
     reports = [masks_lib.report(network.masks, network.params) for network in networks]
     model = run.model(stage)
@@ -128,7 +125,7 @@ def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -
         macs=cost.macs(
             lambda v, x: model.forward(v, x)[0].logits,
             first.variables,
-            stages.example_shape(run.data),
+            checks.example_shape(run.data),
         ),
         bytes_dense=size.dense_bytes(first.params, first.collections),
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],

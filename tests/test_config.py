@@ -172,3 +172,8 @@ def test_smoke_keeps_smaller_settings():
     assert smoke(base).data == base.data
     assert smoke(base).seeds == 1
     assert smoke(base).latency_batch == 4
+
+
+def test_smoothed_labels_beside_a_term_that_holds_the_labels_itself():
+    with pytest.raises(UsageError, match=r"label-smoothing 0\.1 with the term mixture"):
+        Distill(terms={"mixture": TERMS["mixture"]}, hard_weight=0.0, label_smoothing=0.1)

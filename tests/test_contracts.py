@@ -9,7 +9,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs, loop, stages
+from kd_jax import jobs, loop, stages, taught
 from kd_jax.augment import Augment
 from kd_jax.optim import Optim
 from kd_jax.prune import OneShot
@@ -74,7 +74,7 @@ class Counter(tiny_runs.Diary):
 @pytest.mark.parametrize(("kind", "devices"), [("looped", 1), ("looped", 4), ("sent", 1)])
 def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
     monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)  # pieces of 2, 2 and then single steps
-    monkeypatch.setattr(stages, "loops_well", lambda *_: kind == "looped")
+    monkeypatch.setattr(jobs, "loops_well", lambda *_: kind == "looped")
     model = tiny.perceptron(9 + devices + (kind == "sent"))  # one that no other test has compiled
     report = Counter(compilations)
     tiny_runs.fit(tiny_runs.PRUNE, model, devices=devices, report=report)
@@ -120,7 +120,7 @@ def test_pieces_change_nothing(monkeypatch):
 
 def test_one_loop_on_the_device_equals_step_by_step(monkeypatch):
     looped = tiny_runs.fit(tiny_runs.PRUNE)
-    monkeypatch.setattr(stages, "loops_well", lambda *_: False)
+    monkeypatch.setattr(jobs, "loops_well", lambda *_: False)
     sent = tiny_runs.fit(tiny_runs.PRUNE)
     agree(looped, sent)
 
@@ -138,9 +138,9 @@ def test_seeds_together_equal_seeds_apart():
 
 
 def test_convolutions_are_sent_step_by_step_on_a_cpu_and_the_rest_is_looped():
-    example = stages.example_shape(tiny.digits())
-    assert stages.loops_well(tiny.perceptron(), example)
-    assert not stages.loops_well(tiny.convnet(), example)
+    example = jobs.example_shape(tiny.digits())
+    assert jobs.loops_well(tiny.perceptron(), example)
+    assert not jobs.loops_well(tiny.convnet(), example)
 
 
 # Devices
@@ -186,7 +186,7 @@ def test_the_start_and_the_teacher_are_not_used_up():
 
 def test_collected_logits_teach_like_the_teacher_itself(monkeypatch):
     collected, diary = tiny_runs.fit(tiny_runs.DISTILL)
-    monkeypatch.setattr(jobs, "Augment", lambda: Augment(crop=1))  # equal to no stage's own
+    monkeypatch.setattr(taught, "Augment", lambda: Augment(crop=1))  # equal to no stage's own
     online, diary_too = tiny_runs.fit(tiny_runs.DISTILL)
     agree((collected, diary), (online, diary_too))
 

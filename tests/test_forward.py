@@ -280,3 +280,22 @@ def test_nnx_is_told_the_mode_by_an_argument():
 def test_nnx_takes_a_function_of_rngs():
     with pytest.raises(UsageError, match="from_nnx takes a function of rngs"):
         from_nnx(Net(nnx.Rngs(0)))  # type: ignore[arg-type]
+
+
+def test_nnx_layers_that_are_not_told_of_the_mode_know_it_too():
+    """A module that hands its argument on to one layer only."""
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.norm = nnx.BatchNorm(4, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x, train=False):
+            return self.drop(self.norm(x, use_running_average=not train))
+
+    model = from_nnx(lambda rngs: Net(rngs))
+    x = jax.random.normal(jax.random.key(1), (8, 4))
+    variables = model.init(jax.random.key(0), x)
+    still, moved = (model.forward(variables, x, train=train)[0].logits for train in (False, True))
+    assert (still != 0).all()
+    assert (moved == 0).any()

@@ -21,9 +21,10 @@ teacher devices state
 config_stages
 config objective metrics
 serialize checks step checkpoint
-compiled
+compiled replay
 loop
 jobs
+taught
 stages
 __init__
 logs flags

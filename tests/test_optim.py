@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from kd_jax.errors import UsageError
-from kd_jax.optim import Optim, learning_rate, project, transform
+from kd_jax.optim import Optim, average, learning_rate, project, transform
 
 PARAMS = {
     "kernel": jnp.array([[1.0, -2.0], [0.5, 4.0]]),
@@ -239,3 +239,13 @@ def test_the_state_hangs_on_static_settings_alone(name):
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(UsageError, match=message):
         Optim(**settings)
+
+
+def test_an_average_forgets_its_start():
+    """By hand: d = 1/10, 2/11, then the decay itself, smaller than 3/12."""
+    mean = {"w": jnp.array(8.0), "count": jnp.array(0)}
+    for step, now in enumerate((2.0, 4.0, 6.0)):
+        mean = average(mean, {"w": jnp.array(now), "count": jnp.array(step)}, 0.2, step)
+    expected = 0.2 * (2 / 11 * (0.1 * 8 + 0.9 * 2) + 9 / 11 * 4) + 0.8 * 6
+    assert float(mean["w"]) == pytest.approx(expected)
+    assert int(mean["count"]) == 2  # what is no float is no average

@@ -90,3 +90,17 @@ def test_a_run_goes_on_on_other_devices(tmp_path, straight):
     for name in ("hidden", "classifier"):
         a, b = (np.asarray(s.params[name]["kernel"]) for s in (state, straight[0]))
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_checkpoint_costs_only_what_came_after_the_one_before(tmp_path, straight):
+    store, report = Store(tmp_path), tiny_runs.Quitter(9)
+    with pytest.raises(tiny_runs.Stopped):
+        tiny_runs.fit(STAGE, store=store, report=report, save_seconds=0.0)
+    store.close()
+    before, last = sorted(int(path.name) for path in (tmp_path / "steps").iterdir())
+    for path in (tmp_path / "steps" / str(last)).rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    state, diary = tiny_runs.fit(STAGE, store=Store(tmp_path))
+    assert diary.began == [("", 12, before)]
+    assert not tiny.differences(state, straight[0])

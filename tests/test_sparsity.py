@@ -10,7 +10,9 @@ import tiny
 import tiny_runs
 
 from kd_jax.config import Prune
-from kd_jax.prune import Cubic, Iterative, OneShot
+from kd_jax.errors import UsageError
+from kd_jax.prune import CRITERIA, Cubic, Iterative, OneShot
+from kd_jax.prune.criteria import Criterion
 from kd_jax.state import rest
 from kd_jax.tree import named_leaves
 
@@ -114,3 +116,70 @@ def test_thresholds_decide_the_sparsity(scope, threshold):
         limit = threshold * (w.std() if scope == "std" else 1)
         np.testing.assert_array_equal(state.masks[name]["kernel"][0], np.abs(w) >= limit)
         assert 0.1 < np.mean(np.abs(w) < limit) < 0.9
+
+
+# After another pruning
+
+
+def after(stage, **changes):
+    """The state of a second stage that begins with the network of the first."""
+    first, _ = tiny_runs.fit(stage)
+    return first, dataclasses.replace(PRUNE, schedule=OneShot(), **changes)
+
+
+def test_what_a_second_stage_excludes_keeps_its_masks():
+    first, second = after(PRUNE, sparsity=0.9, exclude=("classifier",))
+    state, _ = tiny_runs.fit(second, start=rest(first))
+    for seed in (0, 1):
+        assert pruned(state.masks, seed) == {
+            "classifier/kernel": pruned(first.masks, seed)["classifier/kernel"],
+            "hidden/kernel": round(512 * 0.9),
+        }
+    assert not tiny.differences(
+        state.masks["classifier"]["kernel"], first.masks["classifier"]["kernel"]
+    )
+
+
+def test_two_stages_may_prune_different_layers():
+    hidden = dataclasses.replace(PRUNE, sparsity=0.9, include=("hidden/kernel",))
+    first, second = after(hidden, sparsity=0.5, include=("classifier/kernel",))
+    state, _ = tiny_runs.fit(second, start=rest(first))
+    found = named_leaves(one_seed(state.masks, 1))
+    assert {name: int((~mask).sum()) for name, mask in found.items()} == {
+        "classifier/kernel": 40,
+        "hidden/kernel": round(512 * 0.9),
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        # 0.7 of all weights is more than 0.7 of the larger layer.
+        ({"scope": "global"}, {"scope": "layer"}, "sparsity 0.7 keeps 154 of hidden/kernel, but"),
+        (
+            {"scope": "std", "threshold": 1.5},
+            {"scope": "global", "sparsity": 0.5},
+            "sparsity 0.5 keeps 296 of its prunable layers, but the network it starts from has",
+        ),
+    ],
+)
+def test_a_target_that_the_start_has_passed_is_refused(first, second, message):
+    network, stage = after(dataclasses.replace(PRUNE, **first), **second)
+    with pytest.raises(UsageError, match=message):
+        tiny_runs.fit(stage, start=rest(network))
+
+
+def test_a_criterion_may_score_by_the_gradient(monkeypatch):
+    """|w·g| of the step before, as a criterion of one function."""
+    seen = Criterion(
+        lambda params, grads, key: jax.tree.map(lambda w, g: abs(w * g), params, grads),
+        needs_grads=True,
+    )
+    monkeypatch.setitem(CRITERIA, "saliency", seen)
+    stage = dataclasses.replace(PRUNE, criterion="saliency", schedule=OneShot(at=0.5))
+    by_magnitude, _ = tiny_runs.fit(dataclasses.replace(stage, criterion="magnitude"))
+    state, _ = tiny_runs.fit(stage)
+    assert pruned(state.masks, 0) == pruned(by_magnitude.masks, 0)
+    assert tiny.differences(state.masks, by_magnitude.masks)
+    with pytest.raises(UsageError, match="criterion saliency scores by the gradient of the step"):
+        tiny_runs.fit(dataclasses.replace(stage, schedule=OneShot()))

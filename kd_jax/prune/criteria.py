@@ -18,7 +18,7 @@ class Criterion:
 
     Attributes:
       score: the function itself, pure and jit-able.
-      needs_grads: whether it reads the gradients; else they may be None.
+      needs_grads: whether it reads the gradients, those of the step before; else they are None.
     """
 
     score: Callable[[Tree, Tree | None, Array], Tree]

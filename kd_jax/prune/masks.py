@@ -62,6 +62,12 @@ def _search(flag: str, pattern: str, name: str) -> bool:
         raise UsageError(message) from e
 
 
+def among(masks: Tree, params: Tree, include: tuple[str, ...], exclude: tuple[str, ...]) -> Tree:
+    """The masks of the leaves that `start` gives one; None for all others."""
+    chosen = named_leaves(jax.eval_shape(lambda: start(params, include, exclude)))
+    return _map_layers(lambda name, mask: mask if name in chosen else None, masks)
+
+
 def first(masks: Tree, others: Tree) -> Tree:
     """masks, and where there is none, the other's."""
     is_none = lambda m: m is None  # noqa: E731

@@ -1,0 +1,161 @@
+"""What a teacher says of every augmented view, kept on disk and replayed to any number of students.
+
+An augmented view is a function of (seed, epoch, example), so the teacher need look at it only once.
+A folder holds an epoch a file: float16 or float32 logits, or the `top` largest of them. Beside them
+lies what they are the outputs of; a folder that is of anything else is refused.
+
+Shen, Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2022,
+https://arxiv.org/abs/2112.01528, keeps region-wise soft labels; here the views themselves are
+reproducible, so nothing of a view has to be kept.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from kd_jax import tree
+from kd_jax.checkpoint import write_json
+from kd_jax.data import Split
+from kd_jax.errors import UsageError, require
+from kd_jax.forward import Model
+from kd_jax.state import Snapshot
+from kd_jax.step import Program
+
+CHUNK = 1 << 20  # bytes of a record
+
+
+def digest(arrays: Iterable[tuple[str, Any]]) -> str:
+    """A hash of named arrays: names, types, shapes and every bit."""
+    found = hashlib.sha256()
+    for name, array in arrays:
+        array = np.asarray(array)
+        found.update(repr((name, array.dtype.str, array.shape)).encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def identity(
+    program: Program, teacher: tuple[Model, Snapshot], split: Split, seeds: Any
+) -> dict[str, Any]:
+    """Everything that the teacher's outputs depend on, as JSON can hold it."""
+    model, snapshot = teacher
+    example = jax.ShapeDtypeStruct((1, *program.spec.shape), jnp.float32)
+    one = jax.eval_shape(lambda v: jax.tree.map(lambda x: x[0], v), snapshot.variables)
+    function = str(jax.make_jaxpr(lambda v, x: model.forward(v, x)[0].logits)(one, example))
+    function = re.sub(r"0x[0-9a-f]+", "", function)  # addresses in the printed form
+    return {
+        "teacher": digest(tree.named_leaves(snapshot.variables).items()),
+        "teacher's function": hashlib.sha256(function.encode()).hexdigest(),
+        "data": digest([("ids", split.ids), ("inputs", split.inputs)]),
+        "normalisation": [list(program.spec.mean), list(program.spec.std), program.spec.scale],
+        "augmentation": dataclasses.asdict(program.augment),
+        "seeds": [int(seed) for seed in seeds],
+        # Only mixup makes a view depend on the examples it shares a batch with.
+        "batch": program.batch if program.augment.mixup is not None else None,
+    }
+
+
+class Replay:
+    """The kept outputs of one teacher on the views of some seeds.
+
+    Args:
+      root: the folder of all of them; this one's is named by a hash in it.
+      what: see `identity`.
+      precision: "float16" or "float32".
+      top: how many of the largest logits to keep of each view; 0: all.
+
+    Raises:
+      UsageError: the folder holds the outputs of something else.
+    """
+
+    def __init__(self, root: Path, what: dict[str, Any], precision: str, top: int = 0) -> None:
+        self.precision, self.top = np.dtype(precision), top
+        what = json.loads(json.dumps(what | {"precision": precision, "top": top}))
+        name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = Path(root) / name
+        path = self.folder / "identity.json"
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            other = sorted(key for key in what.keys() | found if what.get(key) != found.get(key))
+            require(
+                not other,
+                f"{self.folder}: kept teacher outputs of another {', '.join(other)}: delete it",
+            )
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, what)
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05d}.array_record"
+
+    def has(self, epoch: int) -> bool:
+        """Whether an epoch's outputs are there whole."""
+        return self._path(epoch).exists()
+
+    def write(self, epoch: int, logits: np.ndarray) -> None:
+        """Keeps float32 logits [S, N, K] of the views of an epoch."""
+        parts = top_of(logits, self.top) if self.top else {"values": logits}
+        limit = np.finfo(self.precision).max
+        parts["values"] = np.clip(parts["values"], -limit, limit).astype(self.precision)
+        partial = self._path(epoch).with_suffix(f".{os.getpid()}.partial")
+        writer = ArrayRecordWriter(str(partial), "group_size:1")
+        writer.write(json.dumps({"shape": logits.shape}).encode())
+        blob = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
+        for start in range(0, len(blob), CHUNK):
+            writer.write(blob[start : start + CHUNK])
+        writer.close()
+        os.replace(partial, self._path(epoch))
+
+    def read(self, epoch: int) -> np.ndarray:
+        """The logits of an epoch, float32 [S, N, K]. Raises UsageError for a damaged file."""
+        try:
+            reader = ArrayRecordReader(str(self._path(epoch)))
+            head, *chunks = reader.read_all()
+            reader.close()
+            shape = tuple(json.loads(head)["shape"])
+            return self._decode(b"".join(chunks), shape)
+        except (ValueError, KeyError, RuntimeError, OSError, IndexError) as error:
+            raise UsageError(f"{self._path(epoch)}: damaged: delete it ({error})") from error
+
+    def _decode(self, blob: bytes, shape: tuple[int, ...]) -> np.ndarray:
+        if not self.top:
+            return np.frombuffer(blob, self.precision).reshape(shape).astype(np.float32)
+        kept = (*shape[:-1], self.top)
+        split = int(np.prod(kept)) * self.precision.itemsize
+        values = np.frombuffer(blob[:split], self.precision).reshape(kept).astype(np.float32)
+        places = np.frombuffer(blob[split : split + 2 * values.size], np.uint16).reshape(kept)
+        rest = np.frombuffer(blob[split + 2 * values.size :], np.float32).reshape(shape[:-1])
+        return from_top(values, places, rest, shape[-1])
+
+
+def top_of(logits: np.ndarray, top: int) -> dict[str, np.ndarray]:
+    """The `top` largest logits [..., top], their classes, and [...] the log-sum-exp of the rest."""
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    places, others = order[..., :top], order[..., top:]
+    tail = np.take_along_axis(logits, others, -1).astype(np.float64)
+    peak = tail.max(-1, keepdims=True)
+    rest = (peak + np.log(np.exp(tail - peak).sum(-1, keepdims=True)))[..., 0]
+    return {
+        "values": np.take_along_axis(logits, places, -1),
+        "places": places.astype(np.uint16),
+        "rest": rest.astype(np.float32),
+    }
+
+
+def from_top(values: np.ndarray, places: np.ndarray, rest: np.ndarray, classes: int) -> np.ndarray:
+    """Logits [..., classes]: the kept ones as they were; the others share their probability (at
+    temperature 1) evenly, so that those of the kept classes are right."""
+    each = rest - np.log(classes - values.shape[-1])
+    logits = np.repeat(each[..., None].astype(np.float32), classes, axis=-1)
+    np.put_along_axis(logits, places.astype(np.int64), values, axis=-1)
+    return logits

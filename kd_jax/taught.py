@@ -1,0 +1,90 @@
+"""What the teacher brings to a stage: its outputs collected beforehand, kept and replayed, or the
+teacher itself, asked at each step."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax import compiled
+from kd_jax.augment import Augment
+from kd_jax.checkpoint import Store
+from kd_jax.checks import train_size
+from kd_jax.config import Distill, Stage
+from kd_jax.data import Dataset, Split
+from kd_jax.errors import UsageError
+from kd_jax.jobs import Prepared, Taught
+from kd_jax.metrics import predictions
+from kd_jax.replay import Replay, identity
+from kd_jax.step import Teacher
+
+Array = jax.Array
+
+
+def outputs_of(
+    stage: Stage, data: Dataset, teacher: Taught, store: Store | None
+) -> np.ndarray | None:
+    """What a teacher says of the stage's examples as stored: logits [S, N, K]. With a store they
+    are kept there, for others to use too; None where neither the stage nor a store needs them."""
+    if not isinstance(data.train, Split) or (store is None and stage.augment != Augment()):
+        return None
+    if store is not None and store.has("teacher_outputs"):
+        return store.kept("teacher_outputs")["logits"]
+    shown = _shown(stage, data)
+    logits = predictions(compiled.predictor(teacher[0], data.spec), teacher[1], shown)[0]
+    if store is not None:
+        arrays = {"ids": shown.ids, "labels": shown.labels, "logits": logits}
+        arrays["probabilities"] = np.asarray(jax.nn.softmax(logits))
+        store.keep("teacher_outputs", arrays)
+    return logits
+
+
+def teacher_of(
+    prepared: Prepared, teacher: Taught, outputs: np.ndarray | None, replay: Path | None
+) -> Teacher | Callable[[int], Teacher]:
+    """Without augmentation the teacher says the same of an example at each epoch: its outputs, see
+    `outputs_of`. Otherwise it sees each batch as the student does; or what it says of the views of
+    an epoch is recorded once in the folder `replay`, and read from there."""
+    stage = prepared.stage
+    if stage.augment == Augment() and outputs is not None:
+        return Teacher(logits=jax.device_put(outputs, prepared.home))
+    variables = jax.device_put(teacher[1].variables, prepared.home)
+    if prepared.resident is None or not isinstance(stage, Distill) or stage.replay == "off":
+        return Teacher(variables=variables)
+    if replay is None:
+        raise UsageError(f"replay {stage.replay} needs a folder: fit(..., replay=FOLDER)")
+    shown = _shown(stage, prepared.data)
+    what = identity(prepared.program, teacher, shown, prepared.seeds)
+    top = min(stage.replay_top, prepared.data.spec.classes - 1)
+    kept = Replay(replay, what, stage.replay, top)
+
+    def of_epoch(epoch: int) -> Teacher:
+        if not kept.has(epoch):
+            kept.write(epoch, _record(prepared, variables, epoch))
+        return Teacher(logits=jax.device_put(kept.read(epoch), prepared.home))
+
+    return of_epoch
+
+
+def _shown(stage: Stage, data: Dataset) -> Split:
+    """The training examples that a stage sees."""
+    assert isinstance(data.train, Split)  # checked before training
+    return data.train.take(np.arange(train_size(stage, data)))
+
+
+def _record(prepared: Prepared, variables: Any, epoch: int) -> np.ndarray:
+    """What the teacher says of all views of an epoch: logits [S, N, K] in the order of the data."""
+    program, programs, data = prepared.program, prepared.compiled, prepared.resident
+    assert data is not None
+    size = data.ids.size
+    steps = jnp.full(prepared.seeds.shape, epoch * program.steps_per_epoch)
+    order = programs.order(prepared.settings, prepared.seeds, steps, data)
+    given = (prepared.settings, prepared.seeds, order, variables, data)
+    said = [programs.record(*given, (epoch, index)) for index in range(-(-size // program.batch))]
+    rows, logits = (np.concatenate(parts, axis=1)[:, :size] for parts in zip(*said, strict=True))
+    ordered = np.empty_like(logits)
+    np.put_along_axis(ordered, rows[..., None], logits, axis=1)
+    return ordered
