@@ -19,6 +19,18 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+def convolve(inputs: Array, *args: Any, **kwargs: Any) -> Array:
+    """lax.conv_general_dilated; on a CPU, of inputs that are computed before it.
+
+    XLA:CPU otherwise fuses what makes the inputs, all of the stage's norms, activations and sums,
+    into the transposed copies that the gradients of the kernels read, and computes it anew for
+    each of them. The numbers are the same.
+    """
+    if jax.default_backend() == "cpu":
+        inputs = jax.lax.optimization_barrier(inputs)
+    return jax.lax.conv_general_dilated(inputs, *args, **kwargs)
+
+
 def conv(
     features: int,
     kernel: int,
@@ -45,6 +57,7 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=he_normal,
+        conv_general_dilated=convolve,
         name=name,
     )
 

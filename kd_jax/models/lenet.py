@@ -10,6 +10,7 @@ from kd_jax.models.base import ModelConfig
 from kd_jax.models.layers import (
     Features,
     checked_classes,
+    convolve,
     dense,
     images,
     max_pool,
@@ -70,6 +71,7 @@ class LeNetModule(nn.Module):
                 padding="VALID",
                 dtype=self.dtype,
                 kernel_init=init,
+                conv_general_dilated=convolve,
                 name=f"conv{i}",
             )(x)
             x = max_pool(x, 2, 2)
