@@ -19,6 +19,7 @@ from kd_jax import flags, pipeline, report, summary
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean
 from kd_jax.progress import Screen
+from kd_jax.startup import keep_programs
 
 HELP = """Make deep networks small, by knowledge distillation and pruning.
 
@@ -50,6 +51,7 @@ Every field of the experiment is a flag: python run.py run NAME --help lists the
 
 def main(arguments: list[str]) -> int:
     """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
+    keep_programs()
     verbs = {"run": _run, "list": _list, "evaluate": _evaluate, "report": _report}
     console = Console()
     try:

@@ -7,11 +7,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kd_jax.startup import compile_seconds, since_start
+
 LINE_SECONDS = 20.0  # without a terminal, a line at least so often, so that a log shows life
 
 
 class Screen:
     """A loop.Reporter that draws with rich; plain lines where there is no terminal."""
+
+    stepped = False  # has this process made a step?
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -19,6 +23,7 @@ class Screen:
         self._stage, self._steps, self._said, self._speed = "", 0, 0.0, 0.0
 
     def begin(self, stage: str, steps: int, done: int) -> None:
+        self._compiled = compile_seconds()
         self._stage, self._steps, self._said = stage, steps, time.monotonic()
         self._began = time.monotonic()
         self._first = done
@@ -40,6 +45,9 @@ class Screen:
 
     def advance(self, step: int, examples_per_second: float) -> None:
         self._speed = examples_per_second
+        if not Screen.stepped:
+            Screen.stepped = True
+            self.note(f"first steps done {since_start():.1f} s after the command")
         if self._bar is not None:
             facts = f"{examples_per_second:,.0f} examples/s" if examples_per_second else "compiling"
             self._bar.update(self._task, completed=step, facts=facts)
@@ -70,8 +78,9 @@ class Screen:
 
     def end(self, stage: str, seconds: float) -> None:
         self.close()
+        compiling = compile_seconds() - self._compiled
         speed = f", {self._speed:,.0f} examples/s" if self._speed else ""
-        self.line(f"{stage}: done in {seconds:.1f} s{speed}")
+        self.line(f"{stage}: done in {seconds:.1f} s ({compiling:.1f} s compiling){speed}")
 
     def note(self, text: str) -> None:
         self.line(f"  {text}")

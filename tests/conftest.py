@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests count compilations, and leave nothing in the user's cache of programs.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import chex
 import jax

@@ -27,7 +27,7 @@ jobs
 taught
 stages
 __init__
-logs flags
+logs flags startup
 pipeline
 size latency
 results

@@ -9,6 +9,11 @@ from kd_jax.progress import Screen
 SHOW_CURSOR = "\x1b[?25h"
 
 
+@pytest.fixture(autouse=True)
+def _not_the_first(monkeypatch):
+    monkeypatch.setattr(Screen, "stepped", True)
+
+
 def screen(terminal):
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100, color_system=None)
@@ -30,7 +35,7 @@ def test_without_a_terminal_there_are_plain_lines():
     assert text().splitlines() == [
         "train (seed 0): 100 steps, compiling ...",
         "  epoch 2: loss 2.0000, validation accuracy 62.50 %, sparsity 50.0 %",
-        "train (seed 0): done in 12.3 s, 2,000 examples/s",
+        "train (seed 0): done in 12.3 s (0.0 s compiling), 2,000 examples/s",
     ]
 
 
@@ -67,7 +72,7 @@ def test_a_terminal_shows_a_bar_with_speed_and_steps():
     assert "1,234 examples/s" in text()
     shown.end("train", 3.0)
     assert "the teacher's validation accuracy: 98.00 %" in text()
-    assert "train: done in 3.0 s, 1,234 examples/s" in text()
+    assert "train: done in 3.0 s (0.0 s compiling), 1,234 examples/s" in text()
     assert text().rindex(SHOW_CURSOR) > text().rindex("60/100")
 
 
@@ -96,4 +101,21 @@ def test_stages_follow_one_another_on_one_screen():
         shown.begin(name, 10, 0)
         shown.advance(10, 5.0)
         shown.end(name, 1.0)
-    assert text().count("done in 1.0 s") == 2
+    assert text().count("done in 1.0 s (") == 2
+
+
+def test_how_long_compiling_and_the_first_steps_took(monkeypatch):
+    monkeypatch.setattr(Screen, "stepped", False)
+    compiled = iter([1.0, 3.5])
+    monkeypatch.setattr(progress, "compile_seconds", lambda: next(compiled))
+    monkeypatch.setattr(progress, "since_start", lambda: 4.2)
+    shown, text = screen(terminal=False)
+    shown.begin("train", 100, 0)
+    shown.advance(4, 0.0)
+    shown.advance(8, 100.0)
+    shown.end("train", 9.0)
+    assert text().splitlines() == [
+        "train: 100 steps, compiling ...",
+        "  first steps done 4.2 s after the command",
+        "train: done in 9.0 s (2.5 s compiling), 100 examples/s",
+    ]
