@@ -12,12 +12,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import load_file, save_file
 
-from kd_jax import tree
+from kd_jax import hosts, tree
 from kd_jax.state import Snapshot
 
 
 class Store:
-    """The folder of one stage for one group of seeds."""
+    """The folder of one stage for one group of seeds. Several hosts share it: all call all of
+    this, and the first one writes what isn't Orbax's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -66,7 +67,9 @@ class Store:
             checkpointer.save(self.folder / "final", arrays, force=True)
         write_json(self.folder / "done.json", facts)
         self.close()
-        shutil.rmtree(self.folder / "steps", ignore_errors=True)
+        if hosts.first():
+            shutil.rmtree(self.folder / "steps", ignore_errors=True)
+        hosts.wait(f"{self.folder}: done")
 
     def facts(self) -> dict[str, Any] | None:
         """What `finish` was told; None while the stage is not done."""
@@ -75,7 +78,7 @@ class Store:
 
     def load(self) -> Snapshot:
         """The network of a finished stage, on the first device: it may have been made on others."""
-        home = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.metadata(self.folder / "final").item_metadata.tree
             place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home)  # noqa: E731
@@ -93,11 +96,13 @@ class Store:
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Writes named arrays to NAME.safetensors beside the checkpoints."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
-        partial = self.folder / f"{name}.safetensors.partial"
-        save_file(contiguous, partial)
-        os.replace(partial, self.folder / f"{name}.safetensors")
+        if hosts.first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+            partial = self.folder / f"{name}.safetensors.partial"
+            save_file(contiguous, partial)
+            os.replace(partial, self.folder / f"{name}.safetensors")
+        hosts.wait(f"{self.folder}: {name}")
 
     def has(self, name: str) -> bool:
         """Whether `keep` wrote this."""
@@ -111,6 +116,8 @@ class Store:
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends a record, which has a "step"."""
+        if not hosts.first():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -128,6 +135,7 @@ class Store:
 
     def rewind(self, step: int) -> None:
         """Forgets the records after a step: they will be written again."""
+        hosts.wait(f"{self.folder}: rewind")  # all know by now whence they go on
         kept = [record for record in self.history() if record["step"] <= step]
         if (self.folder / "history.jsonl").exists():
             text = "".join(json.dumps(record) + "\n" for record in kept)
@@ -144,7 +152,9 @@ def _values(numbered: Mapping[str, Any]) -> list[Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or nothing of it."""
+    """Writes a whole file or nothing of it; of several hosts, the first one does."""
+    if not hosts.first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kd_jax import hosts
 from kd_jax.errors import require
 from kd_jax.forward import Model
 
@@ -17,6 +18,10 @@ def batch_sharding(count: int, batch: int) -> NamedSharding | None:
         f"({devices[0].platform}); use fewer, or 0 for all",
     )
     count = count or len(devices)
+    require(
+        not hosts.several() or count == len(devices),
+        f"--devices {count}: several hosts use all {len(devices)} of theirs; leave it out",
+    )
     if count == 1:
         return None
     require(

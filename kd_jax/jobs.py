@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled
+from kd_jax import compiled, hosts
 from kd_jax import state as state_lib
 from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape, train_size
@@ -191,7 +191,7 @@ def _resident(stage: Stage, program: Program, data: Dataset) -> Resident | None:
     size = train_size(stage, data)
     train = data.train
     part = (train.ids[:size], train.inputs[:size], train.labels[:size])
-    return Resident(*jax.device_put(part, replicated(program.sharding)))
+    return Resident(*hosts.place(part, replicated(program.sharding)))
 
 
 def _streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iterator[Batch]]:

@@ -58,7 +58,7 @@ def measure(
       seconds: how long to time each network at each batch size. Compilation comes on top, and a
         network that takes longer than a third of this is timed three times all the same.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     programs = {model: jax.jit(_logits(model)) for model, _ in networks.values()}
     placed = {n: (programs[m], jax.device_put(v, device)) for n, (m, v) in networks.items()}
     result: dict[str, dict[str, Latency]] = {name: {} for name in networks}

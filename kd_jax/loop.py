@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_jax import hosts
 from kd_jax.batch import Batch
 from kd_jax.checkpoint import Store
 from kd_jax.compiled import Compiled
@@ -81,9 +82,7 @@ def fit(
     Raises UsageError where no seed is left whose loss is finite.
     """
     report = report or Silent()
-    zeros = jax.device_put(
-        no_metrics(job.settings, len(job.seeds)), replicated(job.program.sharding)
-    )
+    zeros = hosts.place(no_metrics(job.settings, len(job.seeds)), replicated(job.program.sharding))
     carry = (state, zeros)
     found = store.restore(carry) if store is not None else None
     step, carry = found if found is not None else (0, carry)

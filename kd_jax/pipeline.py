@@ -10,14 +10,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kd_jax import checks, stages
+from kd_jax import checks, hosts, stages
 from kd_jax.checkpoint import Store, write_json
 from kd_jax.config import Distill, Experiment, Prune
 from kd_jax.data import Dataset, load
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, from_linen
 from kd_jax.logs import Several, TensorBoard
-from kd_jax.loop import Reporter
+from kd_jax.loop import Reporter, Silent
 from kd_jax.serialize import difference, fingerprint, from_data, to_data
 from kd_jax.state import Snapshot
 
@@ -196,6 +196,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     if isinstance(description, Distill) and description.teacher:
         name = description.teacher
         teacher = (run.model(name), run.network(name, seeds))
+    logs = [TensorBoard(store.folder / "tensorboard", list(seeds))]
     with _flags_of(stage):
         stages.run(
             description,
@@ -207,7 +208,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             devices=run.experiment.devices,
             store=store,
             replay=Path(run.experiment.out) / "teachers",
-            report=Several(report, TensorBoard(store.folder / "tensorboard", list(seeds))),
+            report=Several(report, *logs) if hosts.first() else Silent(),
             save_seconds=run.experiment.checkpoint_seconds,
             name=which,
         )

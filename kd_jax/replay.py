@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from kd_jax import tree
+from kd_jax import hosts, tree
 from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, require
@@ -104,6 +104,11 @@ class Replay:
 
     def write(self, epoch: int, logits: np.ndarray) -> None:
         """Keeps float32 logits [S, N, K] of the views of an epoch."""
+        if hosts.first():
+            self._write(epoch, logits)
+        hosts.wait(str(self._path(epoch)))
+
+    def _write(self, epoch: int, logits: np.ndarray) -> None:
         parts = top_of(logits, self.top) if self.top else {"values": logits}
         limit = np.finfo(self.precision).max
         parts["values"] = np.clip(parts["values"], -limit, limit).astype(self.precision)

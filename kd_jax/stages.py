@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled
+from kd_jax import compiled, hosts
 from kd_jax import state as state_lib
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check_model, check_network
@@ -57,7 +57,7 @@ def run(
     began = time.monotonic()
     prepared = prepare(stage, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
-    start = jax.device_put(start, prepared.home)  # it may come from other devices
+    start = hosts.place(start, prepared.home)  # it may come from other devices
     state = prepared.compiled.start(prepared.settings, prepared.seeds, start)
     facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps}
     soft = None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled
+from kd_jax import compiled, hosts
 from kd_jax.augment import Augment
 from kd_jax.checkpoint import Store
 from kd_jax.checks import train_size
@@ -50,8 +50,8 @@ def teacher_of(
     an epoch is recorded once in the folder `replay`, and read from there."""
     stage = prepared.stage
     if stage.augment == Augment() and outputs is not None:
-        return Teacher(logits=jax.device_put(outputs, prepared.home))
-    variables = jax.device_put(teacher[1].variables, prepared.home)
+        return Teacher(logits=hosts.place(outputs, prepared.home))
+    variables = hosts.place(teacher[1].variables, prepared.home)
     if prepared.resident is None or not isinstance(stage, Distill) or stage.replay == "off":
         return Teacher(variables=variables)
     if replay is None:
@@ -64,7 +64,7 @@ def teacher_of(
     def of_epoch(epoch: int) -> Teacher:
         if not kept.has(epoch):
             kept.write(epoch, _record(prepared, variables, epoch))
-        return Teacher(logits=jax.device_put(kept.read(epoch), prepared.home))
+        return Teacher(logits=hosts.place(kept.read(epoch), prepared.home))
 
     return of_epoch
 
