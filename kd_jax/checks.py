@@ -6,16 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_jax import tree
 from kd_jax.augment import Augment
 from kd_jax.config import Prune, Stage
 from kd_jax.data import Dataset
-from kd_jax.devices import batch_sharding
+from kd_jax.devices import batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
 from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
-from kd_jax.state import Snapshot
+from kd_jax.state import Snapshot, no_masks, start
 from kd_jax.tree import named_leaves
+from kd_jax.units import amount
 
 
 def example_shape(data: Dataset) -> jax.ShapeDtypeStruct:
@@ -28,9 +30,11 @@ def train_size(stage: Stage, data: Dataset) -> int:
     return max(1, round(stage.fraction * len(data.train)))
 
 
-def check(stage: Stage, model: Model, data: Dataset, devices: int = 0, who: str = "") -> None:
+def check(
+    stage: Stage, model: Model, data: Dataset, devices: int = 0, who: str = "", seeds: int = 1
+) -> None:
     """Raises UsageError for what can't work, before any training; it begins with the name of the
-    stage's field, or with a flag. `who` is what to call the model."""
+    stage's field, or with a flag. `who` is what to call the model; so many seeds train at once."""
     size = train_size(stage, data)
     steps = stage.epochs * (size // stage.batch)
     require(
@@ -47,17 +51,38 @@ def check(stage: Stage, model: Model, data: Dataset, devices: int = 0, who: str 
         "--data.memory-mb",
     )
     variables = check_model(stage.model, model, data, who)
+    _check_memory(stage, variables, f"--{stage.model} {who}".strip(), seeds)
     if isinstance(stage, Prune):
-        try:
-            events = stage.schedule.events(steps, stage.sparsity)
-        except UsageError as error:
-            raise UsageError(f"schedule.{str(error).partition('.')[2]}") from None
-        require(
-            events[0][0] > 0 or not CRITERIA[stage.criterion].needs_grads,
-            f"criterion {stage.criterion} scores by the gradient of the step before, and the "
-            f"schedule prunes before the first step: let it begin later",
-        )
-        masks_lib.start(variables["params"], stage.include, stage.exclude)
+        _check_prune(stage, variables["params"], steps)
+
+
+def _check_prune(stage: Prune, params: Any, steps: int) -> None:
+    try:
+        events = stage.schedule.events(steps, stage.sparsity)
+    except UsageError as error:
+        raise UsageError(f"schedule.{str(error).partition('.')[2]}") from None
+    require(
+        events[0][0] > 0 or not CRITERIA[stage.criterion].needs_grads,
+        f"criterion {stage.criterion} scores by the gradient of the step before, and the "
+        f"schedule prunes before the first step: let it begin later",
+    )
+    jax.eval_shape(lambda p: masks_lib.start(p, stage.include, stage.exclude), params)
+
+
+def _check_memory(stage: Stage, variables: Any, who: str, seeds: int) -> None:
+    """What a step can't do without: state and gradients. Activations come on top."""
+    params = variables["params"]
+    others = {name: part for name, part in variables.items() if name != "params"}
+    begin = lambda p, c: start(Snapshot(p, c, no_masks(p)), stage.optim, stage.ema is not None)  # noqa: E731
+    needed = seeds * tree.size_bytes((params, jax.eval_shape(begin, params, others)))
+    there = memory()
+    require(
+        there is None or needed <= there,
+        f"{who}: weights, gradients and moments take {amount(needed, 'B')}"
+        f"{f' for {seeds} seeds at once' if seeds > 1 else ''}, and there are "
+        f"{amount(there or 0, 'B')} of memory: choose a smaller model"
+        f"{', or --together False' if seeds > 1 else ''}",
+    )
 
 
 def _check_augment(augment: Augment, data: Dataset) -> None:

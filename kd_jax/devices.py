@@ -1,5 +1,7 @@
 """Which devices a run uses, and what its backend is good at."""
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -37,6 +39,14 @@ def replicated(sharding: NamedSharding | None) -> jax.sharding.Sharding:
     if sharding is None:
         return jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return NamedSharding(sharding.mesh, PartitionSpec())
+
+
+def memory() -> int | None:
+    """Bytes of memory that the first device has: its own, or the machine's. None: unknown."""
+    own = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    if own is not None or not hasattr(os, "sysconf"):  # Windows has none
+        return own
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def loops_well(model: Model, inputs: jax.ShapeDtypeStruct) -> bool:

@@ -106,7 +106,8 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
         description = experiment.stages[stage]
         with _flags_of(stage):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
-            checks.check(description, run.model(stage), run.data, experiment.devices, who)
+            seeds = len(run.groups[0])
+            checks.check(description, run.model(stage), run.data, experiment.devices, who, seeds)
     return run
 
 

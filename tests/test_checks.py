@@ -9,6 +9,7 @@ from kd_jax.config import Prune, Train
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
 from kd_jax.models.mlp import MLP
+from kd_jax.optim import Optim
 from kd_jax.prune import Iterative, OneShot
 
 
@@ -70,3 +71,32 @@ def test_checks_of_pruning_name_its_fields():
     with pytest.raises(UsageError, match=r"^schedule\.rounds is 9, but the run has 2 steps"):
         checks.check(Prune(batch=100, epochs=2, schedule=Iterative(rounds=9)), small, DIGITS)
     checks.check(Prune(batch=100, epochs=2, schedule=OneShot(at=1.0)), small, DIGITS)
+
+
+@pytest.mark.parametrize("stage", [Train(batch=4), Prune(batch=4)])
+def test_checks_refuse_a_model_larger_than_the_memory_without_making_it(stage):
+    huge = model(MLP(widths=(10**7, 10**7)))
+    with pytest.raises(
+        UsageError, match=r"^--student MLP \(stage x\): .* take [\d,]+ TB, and there"
+    ):
+        checks.check(stage, huge, DIGITS, who="MLP (stage x)")
+
+
+def test_memory_of_a_step_by_hand(monkeypatch):
+    """64 x 4 + 4 and 4 x 10 + 10 weights of 4 bytes: as weights, gradients, and sgd's
+    momentum; and the step's number."""
+    stage, small, needed = Train(batch=4), model(MLP(widths=(4,))), 310 * 4 * 3 + 4
+    monkeypatch.setattr(checks, "memory", lambda: needed)
+    checks.check(stage, small, DIGITS)
+    for adam in (Train(batch=4, optim=Optim(name="adam")), Train(batch=4, ema=0.9)):
+        with pytest.raises(
+            UsageError, match=r"^--student: .* take 4\.9\d kB, and there are 3\.72 kB"
+        ):
+            checks.check(adam, small, DIGITS)
+    with pytest.raises(UsageError, match=r"for 2 seeds at once.*--together False"):
+        checks.check(stage, small, DIGITS, seeds=2)
+
+
+def test_memory_that_is_not_known_bounds_nothing(monkeypatch):
+    monkeypatch.setattr(checks, "memory", lambda: None)
+    checks.check(Prune(batch=4), model(MLP(widths=(10**7, 10**7))), DIGITS)
