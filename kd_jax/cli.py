@@ -17,7 +17,7 @@ from rich.text import Text
 import experiments
 from kd_jax import flags, pipeline, report, summary
 from kd_jax.config import Experiment, smoke
-from kd_jax.errors import UsageError, did_you_mean
+from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
 from kd_jax.startup import keep_programs
 
@@ -65,17 +65,23 @@ def main(arguments: list[str]) -> int:
             raise UsageError(f"unknown verb {verb!r}.{did_you_mean(verb, verbs)}")
         verbs[verb](rest, console)
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _refused(str(error))
     except SystemExit as stop:  # after --help
         return int(stop.code or 0)
     except BrokenPipeError:  # whoever reads our output has seen enough, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+        return _refused(trouble(error))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _refused(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def names() -> list[str]:
@@ -201,8 +207,8 @@ def _report(arguments: list[str], console: Console) -> None:
     words, options = _options(arguments, usage, ("--out",))
     folders = [Path(word) for word in words]
     results = report.read(folders)
-    report.show(results, console)
     default = folders[0] if len(folders) == 1 else Path("report")
     out = Path(options.get("--out", default))
     report.write_report(out, results, folders)
+    report.show(results, console)
     Screen(console).line(f"table and plots: {out}")

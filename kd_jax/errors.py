@@ -1,8 +1,10 @@
-"""The error for a user's mistake: shown as one line, with exit status 2 and no traceback."""
+"""Errors that are no bugs, but a user's mistake or a machine's limit: shown as one line, with exit
+status 2 and no traceback."""
 
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Iterable
 
 
@@ -20,6 +22,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" Known: {', '.join(known)}." if known else ""
+
+
+def trouble(error: Exception) -> str:
+    """What disk or memory can't do, in one line with the fix. An error of another kind is
+    raised again."""
+    by_orbax = re.search(r"([^:]+) \[os_error_code", str(error))  # in a ValueError
+    if isinstance(error, OSError) or by_orbax:
+        where = getattr(error, "filename2", None) or getattr(error, "filename", None) or "the disk"
+        reason = by_orbax[1].strip() if by_orbax else getattr(error, "strerror", None) or error
+        return (
+            f"can't write to or read from {where} ({reason}): make it possible, or choose another "
+            "folder"
+        )
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory: lower a batch, --seeds or a model's width"
+    raise error
 
 
 def require(condition: bool, message: str) -> None:

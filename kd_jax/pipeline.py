@@ -171,10 +171,10 @@ def claim(experiment: Experiment, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_data(experiment))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: the name holds a null character
+        reason = getattr(error, "strerror", error)
         raise UsageError(
-            f"--out {experiment.out}: can't write to {folder} ({error.strerror}): "
-            "choose another folder"
+            f"--out {experiment.out}: can't write to {folder} ({reason}): choose another folder"
         ) from error
 
 

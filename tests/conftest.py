@@ -16,3 +16,23 @@ chex.set_n_cpu_devices(4)
 @pytest.fixture(autouse=True, scope="session")
 def _strict():
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Calls main as run.py does: (exit status, what it printed, what it complained of)."""
+    from kd_jax import cli, pipeline  # here: few tests need them
+
+    def train(*_):
+        raise AssertionError("training has begun")
+
+    monkeypatch.setattr(pipeline, "train", train)
+    # Console() reads it; a narrow one breaks lines, which is no matter of these tests.
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def main(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return main

@@ -1,42 +1,10 @@
 import json
-import time
 
 import pytest
+from calls import refused
 
 from kd_jax import cli, pipeline
 from kd_jax.progress import Screen
-
-
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """Calls main as run.py does: (exit status, what it printed, what it complained of)."""
-
-    def train(*_):
-        raise AssertionError("training has begun")
-
-    monkeypatch.setattr(pipeline, "train", train)
-    # Console() reads it; a narrow one breaks lines, which is no matter of these tests.
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def main(*arguments):
-        status = cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return main
-
-
-def refused(call, *arguments):
-    """The one line that a user's mistake is answered with."""
-    began = time.monotonic()
-    status, _, error = call(*arguments)
-    assert status == 2
-    assert time.monotonic() - began < 3.0
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    assert "Traceback" not in error
-    return error.removeprefix("error: ").rstrip("\n")
-
 
 # Verbs and help ------------------------------------------------------------------------------
 

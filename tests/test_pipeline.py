@@ -343,7 +343,7 @@ def test_streamed_data_can_not_train_seeds_together(monkeypatch):
 
 def test_a_folder_that_can_not_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    for out in (tmp_path / "file", tmp_path / "file" / "deeper", Path("/proc/x")):
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper", Path("/proc/x"), "a\0b"):
         experiment = tiny(out=str(out))
         with pytest.raises(UsageError, match=rf"^--out {out}: can't write to .*choose another"):
             pipeline.claim(experiment, pipeline.folder_of(experiment))
