@@ -17,6 +17,7 @@ from rich.text import Text
 from kd_jax import results as results_lib
 from kd_jax.checkpoint import write_json, write_text
 from kd_jax.columns import Column, columns
+from kd_jax.errors import UsageError
 from kd_jax.noise import summary
 from kd_jax.notes import conventions, findings, origins
 from kd_jax.results import Results, Row
@@ -155,13 +156,35 @@ def write_report(
     from kd_jax import plots
 
     folder = Path(folder)
+    histories = _histories(Path(runs[0])) if len(results) == 1 else {}
     write_text(folder / "table.json", json_text(results))
     files = [folder / "table.json", *_tables(folder, results)]
     if len(results) > 1:
         return [*files, plots.save_sizes(folder, results)]
-    path = Path(runs[0]) / HISTORIES
-    histories = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return files + plots.save_all(folder, results[0], histories)
+
+
+def _histories(run: Path) -> Histories:
+    """What `write` kept. Raises UsageError, naming the file, where it holds anything else."""
+    path = run / HISTORIES
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+        return {stage: [*map(_checked, records)] for stage, records in found.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fix = f"write it anew by python run.py evaluate {run}"
+        raise UsageError(f"{path}: damaged ({error!r}): {fix}") from error
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """What the plots need, of the types that they need."""
+    numbers = lambda values: [float(x) for x in values]  # noqa: E731
+    found = {
+        name: numbers(record[name])
+        for name in ("validation_accuracy", "sparsity")
+        if name in record
+    }
+    train = {name: numbers(values) for name, values in record["train"].items()}
+    return {"epoch": int(record["epoch"]), "train": train, **found}
 
 
 def _tables(folder: Path, results: Sequence[Results]) -> list[Path]:

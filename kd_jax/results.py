@@ -180,11 +180,11 @@ def to_json(results: Results) -> str:
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
-def from_json(text: str, where: str = FILE) -> Results:
+def from_json(text: str | bytes, where: str = FILE) -> Results:
     """The inverse of to_json. Raises UsageError, naming `where`, if it is anything else."""
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as e:
+    except ValueError as e:  # not JSON, or not UTF-8
         raise UsageError(f"{where} is no JSON ({e}): run it again") from e
     found = data.pop("format", None) if isinstance(data, dict) else None
     require(found == FORMAT, f"{where} has format {found}, not {FORMAT}: run it again")
@@ -202,7 +202,7 @@ def read(folder: Path) -> Results:
     if not path.is_file():
         missing = "no such folder" if not Path(folder).is_dir() else f"no {FILE}"
         raise UsageError(f"{folder}: {missing}: run it first")
-    return from_json(path.read_text(encoding="utf-8"), str(path))
+    return from_json(path.read_bytes(), str(path))
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:

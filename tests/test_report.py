@@ -200,3 +200,33 @@ def test_write_report_of_one_run_and_of_several(tmp_path):
 def test_a_run_without_results(tmp_path):
     with pytest.raises(UsageError, match=f"{tmp_path}: no results.json: run it first"):
         report.read([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"3",
+        b"\xff\xfe\x00",
+        b'{"train": 3}',
+        b'{"train": [3]}',
+        b'{"train": [{}]}',
+    ]
+    + [
+        b'{"train": [{"epoch": 1, "train": {"loss": %s}}]}' % x for x in (b"3", b'["a"]', b"[null]")
+    ],
+)
+def test_damaged_histories_are_named_before_anything_is_written(tmp_path, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / report.HISTORIES).write_bytes(content)
+    with pytest.raises(UsageError, match=rf"^{tmp_path}/run/histories\.json: damaged \(.*evaluate"):
+        report.write_report(tmp_path / "out", [make()], [tmp_path / "run"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_are_no_text(tmp_path):
+    (tmp_path / "results.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=f"^{tmp_path}/results.json is no JSON"):
+        report.read([tmp_path])
