@@ -19,15 +19,18 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the warnings of tensorflow-datasets (and TensorFlow, where installed) off the screen:
-    they are about preparing data, and what matters of them is said by a UsageError."""
+    """Keeps the words of tensorflow-datasets (and TensorFlow, where installed) off the screen: they
+    are about preparing data, and what matters of them is said by a UsageError."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from absl import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # where it prints that TensorFlow is missing
+            yield
     finally:
         logging.set_verbosity(before)
 
@@ -73,6 +76,12 @@ def open_builder(config: Data) -> Any:
             if len(hint) > 100:  # nothing is close, and the whole list is a thousand names
                 hint = f" Known: {', '.join(DATASETS)}, and the sets of tensorflow-datasets."
             raise UsageError(f"--data.name {config.name}: no such data set.{hint}") from None
+        except ImportError as error:  # of what only some sets are described with
+            raise UsageError(
+                f"--data.name {config.name}: no set of images with one class each, or one that "
+                f"needs {error.name or 'TensorFlow'} even to be described: choose another, such as "
+                f'{", ".join(DATASETS)}, or pip install "kd-jax[prepare]"'
+            ) from None
         except (ValueError, AssertionError) as error:  # an unknown config or version of a set
             reason = str(error).strip().split("\n")[0].rpartition('": ')[2]
             raise UsageError(f"--data.name {config.name}: {reason}") from None

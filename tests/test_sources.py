@@ -35,6 +35,21 @@ def test_unknown_names(tmp_path):
     assert "9.9.9" in message(Data(name="mnist:9.9.9", dir=str(tmp_path)))
 
 
+def test_a_set_that_needs_tensorflow_to_be_described(tmp_path, monkeypatch, capsys):
+    import tensorflow_datasets as tfds
+
+    def builder(*_, **__):
+        print("Failed to import TensorFlow.")
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    said = message(Data(name="coco", dir=str(tmp_path)))
+    assert said.startswith("--data.name coco: no set of images with one class each, or one that")
+    assert "needs tensorflow even to be described" in said
+    assert said.endswith('or pip install "kd-jax[prepare]"')
+    assert capsys.readouterr().out == ""
+
+
 def test_not_prepared(tmp_path):
     said = message(Data(name="cifar10", dir=str(tmp_path)))
     assert f"looked in {tmp_path}/cifar10/" in said
