@@ -10,9 +10,10 @@ from PIL import Image
 
 from kd_jax import cache, sources
 from kd_jax.datasets import DATASETS, Data, Spec
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, require
 from kd_jax.splits import choose, permutation
 from kd_jax.stream import Source, View
+from kd_jax.units import amount
 
 Progress = Callable[[int, int], None]
 
@@ -69,6 +70,12 @@ def load(config: Data, on_progress: Progress | None = None) -> Dataset:
         its images vary in size and no size is given.
     """
     if config.name == "digits":
+        pixels = 1797 * config.image_size**2  # of a byte each
+        require(
+            pixels <= config.memory_mb * 2**20,
+            f"--data.image-size {config.image_size}: the digits then take {amount(pixels, 'B')}, "
+            f"more than --data.memory-mb {config.memory_mb}: lower it, or raise that",
+        )
         return in_memory(config, *digits(config.image_size))
     builder = sources.open_builder(config)
     test_name = _test_split(config, builder)

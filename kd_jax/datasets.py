@@ -32,7 +32,7 @@ class Spec:
         """(height, width, channels) of one image."""
         require(
             self.size is not None,
-            f"--data.name {self.name}: images vary in size; give them one by --data.image_size",
+            f"--data.name {self.name}: images vary in size; give them one by --data.image-size",
         )
         height, width = self.size  # type: ignore[misc]
         return height, width, len(self.mean)
@@ -85,6 +85,9 @@ DATASETS: dict[str, Spec] = {
 tensorflow-datasets works by its name: its Spec is made from what is stored."""
 
 
+LARGEST_IMAGE = 4096  # pixels a side
+
+
 @dataclass(frozen=True)
 class Data:
     """Which examples are learned from, and how many."""
@@ -106,7 +109,8 @@ class Data:
     """Resize the short side to so many pixels and crop the centre square (0: as stored).
     Needed where stored images vary in size."""
     memory_mb: int = 2048
-    """A set whose decoded images take more megabytes than this is streamed from disk."""
+    """A set whose decoded images take more megabytes than this is streamed from disk (the digits,
+    which can't be, are refused)."""
     split_seed: int = 0
     """Chooses which examples are held out, and those that the limits keep."""
 
@@ -120,9 +124,13 @@ class Data:
             "below 1",
         )
         for field in ("train_limit", "test_limit", "image_size", "memory_mb"):
-            value = getattr(self, field)
-            require(value >= 0, f"--data.{field} {value}: must be 0 or more")
+            value, flag = getattr(self, field), field.replace("_", "-")
+            require(value >= 0, f"--data.{flag} {value}: must be 0 or more")
+        require(
+            self.image_size <= LARGEST_IMAGE,
+            f"--data.image-size {self.image_size}: must be at most {LARGEST_IMAGE} pixels",
+        )
         require(
             0 <= self.split_seed < 2**32,
-            f"--data.split_seed {self.split_seed}: must be at least 0 and below 2**32",
+            f"--data.split-seed {self.split_seed}: must be at least 0 and below 2**32",
         )

@@ -70,6 +70,18 @@ def test_digits_resized():
     assert data.train.inputs.shape == (3, 12, 12, 1)
 
 
+def test_digits_larger_than_the_memory_are_refused():
+    with pytest.raises(
+        UsageError, match=r"^--data\.image-size 3000: .* 16\.2 GB, more than --data\.m"
+    ):
+        load(Data(image_size=3000))
+    with pytest.raises(
+        UsageError, match=r"^--data\.image-size 24: .* 1\.04 MB, .*memory-mb 0: lower"
+    ):
+        load(Data(image_size=24, memory_mb=0))
+    load(Data(memory_mb=0))
+
+
 # tensorflow-datasets
 
 
@@ -137,7 +149,7 @@ def test_images_of_varying_size(tmp_path, memory_mb):
     splits = {"train": (images, [0, 1, 2, 0]), "test": (images, [0, 1, 2, 0])}
     tiny_tfds.write(tmp_path, "vary", splits, shape=(None, None, 3))
     config = Data(name="vary", dir=str(tmp_path), memory_mb=memory_mb)
-    with pytest.raises(UsageError, match=r"--data\.image_size"):
+    with pytest.raises(UsageError, match=r"--data\.image-size"):
         load(config)
     data = load(dataclasses.replace(config, image_size=4))
     assert data.spec.shape == (4, 4, 3)

@@ -29,7 +29,7 @@ def test_digits_numbers_are_those_of_its_pixels():
 
 def test_shape_of_a_set_of_varying_size_names_the_flag():
     spec = Spec(name="x", classes=2, mean=(0.5,) * 3, std=(0.25,) * 3)
-    with pytest.raises(UsageError, match=r"--data\.image_size"):
+    with pytest.raises(UsageError, match=r"--data\.image-size"):
         _ = spec.shape
     assert dataclasses.replace(spec, size=(5, 7)).shape == (5, 7, 3)
 
@@ -44,13 +44,15 @@ def test_shape_of_a_set_of_varying_size_names_the_flag():
         ("train_limit", -1),
         ("test_limit", -1),
         ("image_size", -1),
+        ("image_size", 4097),
         ("memory_mb", -1),
         ("split_seed", -1),
         ("split_seed", 2**32),
     ],
 )
 def test_a_wrong_flag_is_named_with_its_value(field, value):
-    with pytest.raises(UsageError, match=rf"--data\.{field} {value if value != '' else ''}") as e:
+    flag = field.replace("_", "-")
+    with pytest.raises(UsageError, match=rf"--data\.{flag} {value if value != '' else ''}") as e:
         Data(**{field: value})
     assert "\n" not in str(e.value)
 
