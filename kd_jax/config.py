@@ -14,7 +14,7 @@ from kd_jax.models.base import ModelConfig
 
 __all__ = ["Distill", "Experiment", "Prune", "Stage", "Train", "smoke"]
 
-WHERE = {"where": True}  # a field that says where or how often to write, not what to compute
+WHERE = {"where": True}  # a field that says where, when or how to run, not what to compute
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Experiment:
         default_factory=dict
     )
     """The stages by name; their flags are --NAME.FIELD."""
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = dataclasses.field(default=(), metadata=WHERE)
     """Run just these stages and what they need; empty: all."""
     seeds: int = 3
     """How many runs, with seeds seed, seed + 1, ..."""

@@ -3,7 +3,7 @@ is done and resuming what was interrupted."""
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,15 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
             raise UsageError(f"{store.folder}: {DAMAGED}") from error
 
+    @property
+    def done(self) -> tuple[str, ...]:
+        """The stages that are finished, whichever were asked for, each after those it needs."""
+        every = dataclasses.replace(self.experiment, only=()).order()
+        facts = {
+            stage: [_facts(self.store(stage, group)) for group in self.groups] for stage in every
+        }
+        return tuple(stage for stage in every if None not in facts[stage])
+
     def label(self, stage: str) -> str:
         """What the network is, in a reader's words."""
         description = self.experiment.stages[stage]
@@ -75,10 +84,9 @@ class Run:
         alone = description.model == "student" and self.experiment.teacher is not None
         return f"{description.model} alone" if alone else description.model
 
-    def reference(self) -> str:
-        """The stage whose network the others are compared with: the first teacher, or else the
-        first network."""
-        order = self.experiment.order()
+    def reference(self, order: Sequence[str]) -> str:
+        """The stage of these whose network the others are compared with: the first teacher, or else
+        the first network."""
         teachers = [s for s in order if self.experiment.stages[s].model == "teacher"]
         return (teachers or list(order))[0]
 
@@ -146,8 +154,11 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
         experiment = dataclasses.replace(experiment, data=data)
     # Not prepare: it may have been trained on other devices.
     run = _assemble(experiment, folder, report)
-    for role in {experiment.stages[stage].model for stage in experiment.order()}:
+    for role in {experiment.stages[stage].model for stage in run.done}:
         checks.check_model(role, run.models[role], run.data)
+    rest = [stage for stage in experiment.stages if stage not in run.done]
+    if rest:
+        report.note(f"not finished, and left out: {', '.join(rest)}")
     return run
 
 

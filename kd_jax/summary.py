@@ -21,10 +21,10 @@ from kd_jax.state import Snapshot
 
 
 def summarise(run: Run, command: str, report: Reporter) -> Results:
-    """Evaluates the network of every stage on the whole test split, for all seeds; counts its
-    parameters, multiply-adds and bytes; and measures its latency."""
+    """Evaluates the network of every finished stage on the whole test split, for all seeds; counts
+    its parameters, multiply-adds and bytes; and measures its latency."""
     began = time.monotonic()
-    order = run.experiment.order()
+    order = run.done or run.experiment.order()
     report.note("evaluating on the test set")
     logits = {stage: _test_logits(run, stage) for stage in order}
     timings = _latencies(run, order, report)
@@ -45,7 +45,7 @@ def summarise(run: Run, command: str, report: Reporter) -> Results:
 
 def histories(run: Run) -> dict[str, list[dict[str, Any]]]:
     """{stage: its records}, the lists of all seeds joined."""
-    return {stage: _history(run, stage) for stage in run.experiment.order()}
+    return {stage: _history(run, stage) for stage in run.done}
 
 
 def _history(run: Run, stage: str) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ def _some_images(run: Run, count: int) -> np.ndarray:
 
 def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -> Row:
     z, labels = logits[stage]
-    reference = run.reference()
+    reference = run.reference(tuple(logits))
     groups = [(run.network(stage, seeds), len(seeds)) for seeds in run.groups]
     networks = [jax.tree.map(lambda x, i=i: x[i], net) for net, n in groups for i in range(n)]
     first = networks[0]

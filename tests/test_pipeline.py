@@ -384,11 +384,12 @@ def test_labels_and_the_network_to_compare_with():
     assert run.label("alone") == "student alone"
     assert run.label("distill") == "student distilled"
     assert run.label("prune") == "student distilled and pruned"
-    assert run.reference() == "train"
+    assert run.reference(run.experiment.order()) == "train"
+    assert run.reference(("alone", "distill")) == "alone"
     single = made(stages={"train": Train(), "prune": Prune(start="train")})
     assert single.label("train") == "student"
     assert single.label("prune") == "student and pruned"
-    assert single.reference() == "train"
+    assert single.reference(single.experiment.order()) == "train"
 
 
 def test_what_differs_from_the_preset_is_told_line_by_line():

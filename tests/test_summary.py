@@ -1,0 +1,83 @@
+"""What is said of a run: of all its finished stages, however it came to them."""
+
+import dataclasses
+
+import jax
+import pytest
+from tiny_experiment import tiny
+
+from kd_jax import latency, pipeline, summary
+from kd_jax.errors import UsageError
+from kd_jax.loop import Silent
+from kd_jax.models import MODELS
+
+QUICK = "jax_disable_most_optimizations"  # compiling is most of what such small stages take
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick():
+    before = jax.config.read(QUICK)
+    jax.config.update(QUICK, True)
+    yield
+    jax.config.update(QUICK, before)
+
+
+@pytest.fixture(autouse=True)
+def _no_timing(monkeypatch):
+    monkeypatch.setattr(latency, "measure", lambda networks, _: {name: {} for name in networks})
+
+
+class Told(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def ran(experiment, like=None):
+    """(the experiment's run, what was said meanwhile), in its own folder; compiled `like` another
+    of the same models."""
+    folder, told = pipeline.folder_of(experiment), Told()
+    run = like or pipeline.prepare(experiment, folder, told)
+    run = dataclasses.replace(run, experiment=experiment, folder=folder)
+    pipeline.claim(experiment, folder)
+    pipeline.train(run, told)
+    return run, told.notes
+
+
+def stages_of(run):
+    assert list(summary.histories(run)) == list(run.done)
+    results = summary.summarise(run, "a command", Silent())
+    return [row.stage for row in results.rows]
+
+
+def test_a_run_in_parts_is_one_run(tmp_path):
+    """The full command goes on with what `only` has done, and `only` forgets nothing."""
+    whole = tiny(out=str(tmp_path))
+    part, _ = ran(dataclasses.replace(whole, only=("train",)))
+    assert stages_of(part) == ["train"]
+    told = Told()
+    assert stages_of(pipeline.open_run(part.folder, told)) == ["train"]
+    assert "not finished, and left out: distill, prune" in told.notes
+
+    run, notes = ran(whole, part)
+    assert run.folder == part.folder
+    assert "train (seed 0 to 1): done before" in notes
+    assert "distill (seed 0 to 1): done before" not in notes
+    assert stages_of(run) == ["train", "distill", "prune"]
+    again, _ = ran(dataclasses.replace(whole, only=("distill",)), part)
+    assert stages_of(again) == stages_of(run)
+    assert pipeline.open_run(run.folder, Silent()).done == run.done
+
+
+def test_a_model_of_stages_that_were_not_run_may_not_fit_the_data(tmp_path):
+    student = MODELS["lenet5"]  # takes no images of 8 x 8
+    run, _ = ran(tiny(out=str(tmp_path), only=("train",), student=student))
+    assert stages_of(pipeline.open_run(run.folder, Silent())) == ["train"]
+
+
+def test_a_run_without_a_finished_stage_has_nothing_to_say(tmp_path):
+    pipeline.claim(tiny(), tmp_path)
+    with pytest.raises(UsageError, match="stage 'train' is not finished"):
+        stages_of(pipeline.open_run(tmp_path, Silent()))
