@@ -15,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from kd_jax import hosts, tree
 from kd_jax.state import Snapshot
 
+SPENT = "seconds.json"
+
 
 class Store:
     """The folder of one stage for one group of seeds. Several hosts share it: all call all of
@@ -50,6 +52,15 @@ class Store:
             return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))
         return None
 
+    def spend(self, seconds: float) -> None:
+        """Keeps how long the stage has taken so far, for the process that goes on after a kill."""
+        write_json(self.folder / SPENT, seconds)
+
+    def spent(self) -> float:
+        """What `spend` was told last; 0 at the start."""
+        path = self.folder / SPENT
+        return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+
     # At the end -----------------------------------------------------------------------------
 
     def finish(self, snapshot: Snapshot, facts: dict[str, Any]) -> None:
@@ -66,6 +77,7 @@ class Store:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.folder / "final", arrays, force=True)
         write_json(self.folder / "done.json", facts)
+        (self.folder / SPENT).unlink(missing_ok=True)
         self.close()
         if hosts.first():
             shutil.rmtree(self.folder / "steps", ignore_errors=True)

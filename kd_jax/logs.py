@@ -1,10 +1,15 @@
 """TensorBoard-readable logs, written as training goes."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorboardX import SummaryWriter
+
+from kd_jax.checkpoint import Store
+from kd_jax.loop import Silent
 
 
 class TensorBoard:
@@ -43,6 +48,21 @@ class TensorBoard:
             writer.close()
 
     def note(self, text: str) -> None: ...
+
+
+class Stopwatch(Silent):
+    """A loop.Reporter that keeps the seconds that a stage has taken, those before a kill too."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self.store, self.clock = store, clock
+        self._kept = store.spent()
+        self._began = clock() - self._kept
+
+    def advance(self, step: int, examples_per_second: float) -> None:
+        seconds = self.clock() - self._began
+        if seconds - self._kept >= 1.0:  # pieces of training may be much shorter
+            self.store.spend(seconds)
+            self._kept = seconds
 
 
 class Several:

@@ -16,7 +16,7 @@ from kd_jax.config import Distill, Experiment, Prune
 from kd_jax.data import Dataset, load
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, from_linen
-from kd_jax.logs import Several, TensorBoard
+from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.serialize import difference, fingerprint, from_data, to_data
 from kd_jax.state import Snapshot
@@ -208,7 +208,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     if isinstance(description, Distill) and description.teacher:
         name = description.teacher
         teacher = (run.model(name), run.network(name, seeds))
-    logs = [TensorBoard(store.folder / "tensorboard", list(seeds))]
+    logs = [TensorBoard(store.folder / "tensorboard", list(seeds)), Stopwatch(store)]
     with _flags_of(stage):
         stages.run(
             description,

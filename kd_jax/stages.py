@@ -54,7 +54,7 @@ def run(
       UsageError: the stage and the data, model or teacher don't fit together.
     """
     report = report or Silent()
-    began = time.monotonic()
+    began = time.monotonic() - (store.spent() if store is not None else 0.0)
     prepared = prepare(stage, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
     start = hosts.place(start, prepared.home)  # it may come from other devices

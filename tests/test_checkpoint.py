@@ -184,3 +184,13 @@ def test_files_are_written_whole(tmp_path):
     write_text(path, "new")
     assert path.read_text() == "new"
     assert [file.name for file in path.parent.iterdir()] == ["facts.json"]
+
+
+def test_seconds_are_kept_until_the_stage_is_done(tmp_path):
+    store = Store(tmp_path / "stage")
+    assert store.spent() == 0.0
+    store.spend(2.5)
+    store.spend(3.5)
+    assert Store(tmp_path / "stage").spent() == 3.5
+    store.finish(Snapshot(PARAMS, {}, no_masks(PARAMS)), {})
+    assert store.spent() == 0.0

@@ -4,7 +4,8 @@ import time
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from kd_jax.logs import Several, TensorBoard
+from kd_jax.checkpoint import Store
+from kd_jax.logs import Several, Stopwatch, TensorBoard
 
 
 def events(folder):
@@ -124,3 +125,14 @@ def test_numbers_may_be_numpy(tmp_path):
     board.epoch(record(1, np.array([0.25], np.float32)))
     board.end("train", 1.0)
     assert curves(tmp_path / "seed-0")["train/loss"] == {1: 0.25}
+
+
+def test_a_stopwatch_goes_on_from_the_seconds_before_and_writes_about_once_a_second(tmp_path):
+    times = iter([50.0, 50.25, 51.5, 52.0, 53.0])
+    Store(tmp_path).spend(100.0)
+    watch = Stopwatch(Store(tmp_path), clock=lambda: next(times))
+    kept = []
+    for step in range(4):
+        watch.advance(step, 0.0)
+        kept.append(Store(tmp_path).spent())
+    assert kept == [100.0, 101.5, 101.5, 103.0]

@@ -147,15 +147,17 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint_to_the_same_networks(r
         pipeline.train(part, Told(interrupt=("prune", 4)))
     steps = tmp_path / "prune" / "seeds-0-1" / "steps"
     wait_for(lambda: (steps / "3").is_dir())
-    told = Told()
+    told, store = Told(), part.store("prune", (0, 1))
+    store.spend(1000.0)  # seconds before the interruption
     pipeline.train(part, told)
+    assert 1000.0 < store.facts()["seconds"] < 1100.0
     assert told.begun == [("prune (seed 0 to 1)", 6, 3)]
     assert told.notes[:2] == [
         "train (seed 0 to 1): done before",
         "distill (seed 0 to 1): done before",
     ]
     assert_same_networks(networks(part), networks(run))
-    assert part.store("prune", (0, 1)).history() == run.store("prune", (0, 1)).history()
+    assert store.history() == run.store("prune", (0, 1)).history()
 
 
 def wait_for(condition, seconds=60.0):
