@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import experiments
-from kd_jax import flags, pipeline, report, summary
+from kd_jax import flags, pipeline, report, serialize, summary
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
@@ -114,12 +114,14 @@ def _run(arguments: list[str], console: Console) -> None:
     folder = pipeline.folder_of(experiment)
     with closing(Screen(console)) as screen, _compiling(quick):
         screen.line(f"{name} -> {folder}")
-        for line in pipeline.describe_difference(base, experiment):
+        for line in serialize.describe(base, experiment):
             screen.note(line)
         run = pipeline.prepare(experiment, folder, screen)
         pipeline.claim(experiment, folder)
         pipeline.train(run, screen)
-        results = summary.summarise(run, command, screen)
+        changes = ["--smoke"] * quick
+        changes += serialize.describe(serialize.what(base), serialize.what(experiment))
+        results = summary.summarise(run, command, screen, changes)
         report.write(folder, results, summary.histories(run))
         report.show([results], console)
         screen.line(f"table, plots and networks: {folder}")
@@ -205,7 +207,7 @@ def _report(arguments: list[str], console: Console) -> None:
         "(default: report)."
     )
     words, options = _options(arguments, usage, ("--out",))
-    folders = [Path(word) for word in words]
+    folders = [*{Path(word).resolve(): Path(word) for word in words}.values()]  # each but once
     results = report.read(folders)
     default = folders[0] if len(folders) == 1 else Path("report")
     out = Path(options.get("--out", default))

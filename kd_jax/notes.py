@@ -14,6 +14,16 @@ READING = (
 )
 
 
+def changes(results: Sequence[Results]) -> list[str]:
+    """How each run differs from its experiment as it is written, if that is known; of several, also
+    which does not."""
+    lines = []
+    for run in results:
+        if run.changes or (run.changes is not None and len(results) > 1):
+            lines.append(f"{_prefix(results, run)}Changed: {', '.join(run.changes) or 'nothing'}.")
+    return lines
+
+
 def findings(results: Sequence[Results]) -> list[str]:
     """How each network's accuracy compares, and whether by more than noise; a sentence each."""
     lines = []

@@ -18,7 +18,7 @@ from kd_jax.errors import UsageError
 from kd_jax.forward import Model, from_linen
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
-from kd_jax.serialize import difference, fingerprint, from_data, to_data
+from kd_jax.serialize import fingerprint, from_data, to_data
 from kd_jax.state import Snapshot
 
 Seeds = tuple[int, ...]
@@ -231,10 +231,3 @@ def _facts(store: Store) -> dict[str, Any] | None:
         return store.facts()
     except ValueError as error:
         raise UsageError(f"{store.folder}: {DAMAGED}") from error
-
-
-def describe_difference(preset: Experiment, chosen: Experiment) -> list[str]:
-    """A line for each field in which an experiment differs from its preset."""
-    show: Any = lambda value: "-" if value is None else value  # noqa: E731
-    pairs = difference(preset, chosen)
-    return [f"{flag}: {show(before)} -> {show(after)}" for flag, before, after in pairs]

@@ -19,7 +19,7 @@ from kd_jax.checkpoint import write_json, write_text
 from kd_jax.columns import Column, columns
 from kd_jax.errors import UsageError
 from kd_jax.noise import summary
-from kd_jax.notes import conventions, findings, origins
+from kd_jax.notes import changes, conventions, findings, origins
 from kd_jax.results import Results, Row
 
 HISTORIES = "histories.json"
@@ -66,7 +66,7 @@ def show(results: Sequence[Results], console: Console | None = None) -> None:
     """Prints the table, and what can be said of it; the conventions are in table.md."""
     console = console or Console()
     console.print(table(results))
-    for note in (*findings(results), *origins(results)):
+    for note in (*changes(results), *findings(results), *origins(results)):
         console.print(Text(f"• {note}"))
 
 
@@ -80,7 +80,7 @@ def markdown(results: Sequence[Results]) -> str:
         names = [run.experiment, run.fingerprint] * several
         lines += [names + [column.cell(run, row).line() for column in head] for row in run.rows]
     escaped = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
-    notes = (*findings(results), *origins(results), *conventions(results))
+    notes = (*changes(results), *findings(results), *origins(results), *conventions(results))
     return "\n".join(
         [*(f"| {line} |" for line in escaped), "", *(f"- {note}" for note in notes), ""]
     )

@@ -131,6 +131,8 @@ class Results(_Typed):
     seconds: float
     """Of the whole run."""
     rows: Sequence[Row]
+    changes: Sequence[str] | None = None
+    """By which flags it differs from the experiment as it is written; None: unknown."""
     convention: Sequence[str] = CONVENTIONS
 
     def __post_init__(self) -> None:

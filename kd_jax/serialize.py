@@ -79,29 +79,38 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def difference(preset: Experiment, chosen: Experiment) -> list[tuple[str, Any, Any]]:
-    """(flag, preset's value, chosen value) of every field that differs; None where absent."""
+def difference(preset: Any, chosen: Any) -> list[tuple[str, Any, Any]]:
+    """(flag, preset's value, chosen value) of every field that differs; None where absent. Of two
+    experiments, or of `what` they compute."""
     before, after = flatten(preset), flatten(chosen)
     names = [*before, *(name for name in after if name not in before)]
     pairs = [(name, before.get(name), after.get(name)) for name in names]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def _what(value: Any) -> Any:
-    """Without the fields that say only where or how often to write."""
+def describe(preset: Any, chosen: Any) -> list[str]:
+    """`difference` in words, a line a flag."""
+    show: Any = lambda value: "-" if value is None else value  # noqa: E731
+    pairs = difference(preset, chosen)
+    return [f"{flag}: {show(before)} -> {show(after)}" for flag, before, after in pairs]
+
+
+def what(value: Any) -> Any:
+    """What an experiment computes, as nested dicts: without the fields that say only where, when or
+    how it runs."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f for f in dataclasses.fields(value) if not f.metadata.get("where")]
-        named = {f.name: _what(getattr(value, f.name)) for f in fields}
+        named = {f.name: what(getattr(value, f.name)) for f in fields}
         return {"class": type(value).__name__, **named}
     if isinstance(value, dict):
-        return {name: _what(item) for name, item in value.items()}
+        return {name: what(item) for name, item in value.items()}
     if isinstance(value, tuple):
-        return [_what(item) for item in value]
+        return [what(item) for item in value]
     # 1.0 and 1 are equal, so they are written alike.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def fingerprint(experiment: Experiment) -> str:
     """Eight hexadecimal digits that name what an experiment computes."""
-    text = json.dumps(_what(experiment), sort_keys=True)
+    text = json.dumps(what(experiment), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -2,17 +2,19 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import checks, compiled, cost, latency, metrics, size, tree
+from kd_jax import checks, compiled, cost, latency, metrics, results, size, tree
 from kd_jax.augment import normalise
 from kd_jax.config import Experiment
 from kd_jax.data import Split
 from kd_jax.environment import environment
+from kd_jax.errors import UsageError
 from kd_jax.loop import Reporter
 from kd_jax.pipeline import Run
 from kd_jax.prune import masks as masks_lib
@@ -20,9 +22,16 @@ from kd_jax.results import DataFacts, Layer, Results, Row
 from kd_jax.state import Snapshot
 
 
-def summarise(run: Run, command: str, report: Reporter) -> Results:
+def summarise(
+    run: Run, command: str, report: Reporter, changes: Sequence[str] | None = None
+) -> Results:
     """Evaluates the network of every finished stage on the whole test split, for all seeds; counts
-    its parameters, multiply-adds and bytes; and measures its latency."""
+    its parameters, multiply-adds and bytes; and measures its latency.
+
+    Args:
+      command: by which it was made, and what that `changes` in the experiment as it is written. If
+        nothing was trained since the folder's results were written, what they say of it stays.
+    """
     began = time.monotonic()
     order = run.done or run.experiment.order()
     report.note("evaluating on the test set")
@@ -31,16 +40,28 @@ def summarise(run: Run, command: str, report: Reporter) -> Results:
     rows = [_row(run, stage, logits, timings[stage]) for stage in order]
     sizes = {split: len(getattr(run.data, split)) for split in ("train", "validation", "test")}
     seconds = sum(row.seconds for row in rows) + time.monotonic() - began
+    made = {"command": command, "changes": changes, "seconds": seconds}
     return Results(
+        **(_as_made(run, rows) or made),
         experiment=run.experiment.name,
         fingerprint=run.folder.name.removeprefix(f"{run.experiment.name}-"),
-        command=command,
         seeds=[seed for seeds in run.groups for seed in seeds],
         environment=environment(),
         data=DataFacts(name=run.data.spec.name, note=run.data.spec.note, **sizes),
-        seconds=seconds,
         rows=rows,
     )
+
+
+def _as_made(run: Run, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How the folder's results were made, if they are of the same training as these rows."""
+    try:
+        before = results.read(run.folder)
+    except UsageError:  # there are none, or damaged ones: they will be written anew
+        return None
+    training = lambda rows: [(row.stage, row.seconds) for row in rows]  # noqa: E731
+    same = training(before.rows) == training(rows)
+    names = ("command", "changes", "seconds")
+    return {name: getattr(before, name) for name in names} if same else None
 
 
 def histories(run: Run) -> dict[str, list[dict[str, Any]]]:

@@ -224,6 +224,10 @@ def test_an_experiment_from_its_command_to_its_report(capsys, tmp_path, monkeypa
 
     assert cli.main(["evaluate", str(folder)]) == 0
     assert accuracies(folder) == found
+    made = json.loads((folder / "results.json").read_text())
+    for name in ("command", "changes", "seconds"):
+        assert made[name] == results[name]
+    assert "--smoke" in results["changes"]
     assert cli.main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
     assert (tmp_path / "report" / "table.md").exists()
     assert capsys.readouterr().err == ""

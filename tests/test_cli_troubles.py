@@ -1,6 +1,7 @@
 """What the command line says of a machine that can't do what it is asked."""
 
 import errno
+import json
 
 import jax
 import pytest
@@ -23,6 +24,15 @@ def test_a_report_that_can_not_be_written_is_refused_before_its_table(call, tmp_
     assert (status, shown) == (2, "")
     assert error.startswith(f"error: can't write to or read from {out} (")
     assert error.endswith("): make it possible, or choose another folder\n")
+
+
+def test_a_folder_given_twice_is_shown_once(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = made_run(tmp_path / "a"), made_run(tmp_path / "b")
+    assert call("report", "a", "a/", runs[0], "./b/../a")[0] == 0
+    assert (tmp_path / "a" / "table.json").exists()
+    assert call("report", "a", *runs, "--out", "both")[0] == 0
+    assert len(json.loads((tmp_path / "both" / "table.json").read_text())) == 2
 
 
 def test_a_folder_in_the_place_of_a_file(call, tmp_path):

@@ -392,9 +392,3 @@ def test_labels_and_the_network_to_compare_with():
     assert single.label("train") == "student"
     assert single.label("prune") == "student and pruned"
     assert single.reference(single.experiment.order()) == "train"
-
-
-def test_what_differs_from_the_preset_is_told_line_by_line():
-    lines = pipeline.describe_difference(tiny(), tiny(seeds=3, student=MODELS["mlp_800"]))
-    assert lines == ["student.widths: [8] -> [800, 800]", "seeds: 2 -> 3"]
-    assert pipeline.describe_difference(tiny(), tiny()) == []

@@ -117,6 +117,19 @@ def test_several_runs_in_one_table():
     assert text.count("MACs: multiply-accumulates") == 1
 
 
+def test_runs_say_how_they_differ():
+    plain, other = make(changes=[]), make(changes=["--smoke", "seeds: 5 -> 2"], fingerprint="99")
+    assert "Changed" not in report.markdown([plain]) + report.markdown([make()])
+    assert "• Changed: --smoke, seeds: 5 -> 2.\n" in screen([other])
+    text = report.markdown([plain, other, make(fingerprint="00")])
+    notes = [line for line in text.splitlines() if line.startswith("- ")]
+    assert notes[:2] == [
+        "- digits ab12cd34: Changed: nothing.",
+        "- digits 99: Changed: --smoke, seeds: 5 -> 2.",
+    ]
+    assert "digits 00: Changed" not in text  # unknown: it was written by an older version
+
+
 def test_a_bar_in_a_label_does_not_break_the_table():
     odd = dataclasses.replace(rows()[0], label="a|b")
     text = report.markdown([make(rows=[odd])])

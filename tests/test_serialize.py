@@ -12,7 +12,7 @@ from kd_jax.errors import UsageError
 from kd_jax.models import MODELS
 from kd_jax.models.mlp import MLP
 from kd_jax.prune import Cubic, Iterative, PruningLoss
-from kd_jax.serialize import difference, fingerprint, flatten, from_data, to_data
+from kd_jax.serialize import describe, difference, fingerprint, flatten, from_data, to_data, what
 
 
 def through_json(value):
@@ -150,3 +150,12 @@ def test_flatten_has_stages_at_the_top():
     assert flat["distill.terms.kd.temperature"] == 4.0
     assert flat["student.widths"] == [8]
     assert not any(name.startswith("stages") for name in flat)
+
+
+def test_what_differs_from_the_preset_is_told_line_by_line():
+    lines = describe(tiny(), tiny(seeds=3, student=MODELS["mlp_800"]))
+    assert lines == ["student.widths: [8] -> [800, 800]", "seeds: 2 -> 3"]
+    assert describe(tiny(), tiny()) == []
+    moved = tiny(out="elsewhere", devices=4, only=("train",))
+    assert describe(what(tiny()), what(moved)) == []
+    assert describe(what(tiny()), what(tiny(seeds=3))) == ["seeds: 2 -> 3"]

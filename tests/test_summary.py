@@ -6,7 +6,8 @@ import jax
 import pytest
 from tiny_experiment import tiny
 
-from kd_jax import latency, pipeline, summary
+from kd_jax import latency, pipeline, results, summary
+from kd_jax.config import Train
 from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.models import MODELS
@@ -48,8 +49,7 @@ def ran(experiment, like=None):
 
 def stages_of(run):
     assert list(summary.histories(run)) == list(run.done)
-    results = summary.summarise(run, "a command", Silent())
-    return [row.stage for row in results.rows]
+    return [row.stage for row in summary.summarise(run, "a command", Silent()).rows]
 
 
 def test_a_run_in_parts_is_one_run(tmp_path):
@@ -69,6 +69,25 @@ def test_a_run_in_parts_is_one_run(tmp_path):
     again, _ = ran(dataclasses.replace(whole, only=("distill",)), part)
     assert stages_of(again) == stages_of(run)
     assert pipeline.open_run(run.folder, Silent()).done == run.done
+
+
+def test_who_trained_a_run_is_remembered(tmp_path):
+    run, _ = ran(tiny(teacher=None, stages={"train": Train(epochs=1, batch=32)}, out=str(tmp_path)))
+    first = summary.summarise(run, "run tiny", Silent(), ["seeds: 3 -> 2"])
+    assert (first.command, first.changes) == ("run tiny", ("seeds: 3 -> 2",))
+    assert first.seconds > first.rows[0].seconds
+    results.write(run.folder, first)
+    again = summary.summarise(run, "evaluate tiny", Silent())
+    assert (again.command, again.changes) == (first.command, first.changes)
+    assert again.seconds == first.seconds
+
+    store = run.store("train", (0, 1))
+    store.finish(store.load(), {"seconds": 1000.0})  # trained anew
+    anew = summary.summarise(run, "run tiny again", Silent(), [])
+    assert (anew.command, anew.changes) == ("run tiny again", ())
+    assert anew.seconds > 1000.0
+    (run.folder / "results.json").write_text("{")
+    assert summary.summarise(run, "evaluate tiny", Silent()).command == "evaluate tiny"
 
 
 def test_a_model_of_stages_that_were_not_run_may_not_fit_the_data(tmp_path):
