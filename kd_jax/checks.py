@@ -39,9 +39,13 @@ def check(
     steps = stage.epochs * (size // stage.batch)
     require(
         stage.batch <= size,
-        f"batch {stage.batch} is larger than the {size} training examples: lower it",
+        f"batch {stage.batch} is larger than the {size} training examples{_left_by(stage, data)}",
     )
     require(steps < 2**31, f"epochs {stage.epochs} make {steps} steps, and 2**31 are too many")
+    require(
+        stage.optim.warmup < steps,
+        f"optim.warmup {stage.optim.warmup} must be below the {steps} steps of the stage: lower it",
+    )
     batch_sharding(devices, stage.batch)
     _check_augment(stage.augment, data)
     replay = getattr(stage, "replay", "off")
@@ -67,6 +71,18 @@ def _check_prune(stage: Prune, params: Any, steps: int) -> None:
         f"schedule prunes before the first step: let it begin later",
     )
     jax.eval_shape(lambda p: masks_lib.start(p, stage.include, stage.exclude), params)
+
+
+def _left_by(stage: Stage, data: Dataset) -> str:
+    """What makes the training examples as few as they are, and the fix."""
+    held_out = len(data.validation)
+    causes = {
+        f"fraction {stage.fraction:g}": stage.fraction < 1,
+        "--data.train-limit": len(data.train) + held_out < data.ids_below,
+        "--data.validation": held_out > len(data.train),
+    }
+    found = [cause for cause, is_one in causes.items() if is_one]
+    return f" that {' and '.join(found)} leave: change that, or lower it" if found else ": lower it"
 
 
 def _check_memory(stage: Stage, variables: Any, who: str, seeds: int) -> None:

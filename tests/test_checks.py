@@ -24,7 +24,14 @@ DIGITS = fake_data("digits", 100)
     ("stage", "said"),
     [
         (Train(batch=101), "batch 101 is larger than the 100 training examples"),
-        (Train(batch=52, fraction=0.5), "batch 52 is larger than the 50 training examples"),
+        (
+            Train(batch=52, fraction=0.5),
+            "batch 52 is larger than the 50 training examples that fraction 0.5 leave: change that",
+        ),
+        (
+            Train(batch=20, epochs=2, optim=Optim(warmup=10)),
+            "optim.warmup 10 must be below the 10 steps of the stage: lower it",
+        ),
         (Train(batch=63), "batch 63 does not divide over 4 devices"),
         (Train(batch=4, epochs=10**9), "epochs 1000000000 make 25000000000 steps"),
         (Train(batch=4, augment=Augment(crop=8)), "augment.crop 8 moves images of 8 pixels"),
@@ -35,6 +42,19 @@ def test_checks_refuse_a_stage_that_does_not_fit_its_data(stage, said):
     with pytest.raises(UsageError) as error:
         checks.check(stage, model(MLP(widths=(4,))), DIGITS)
     assert str(error.value).startswith(said)
+
+
+def test_what_leaves_too_few_examples_is_named():
+    split = lambda count: fake_data("digits", count).train  # noqa: E731
+    small = dataclasses.replace(DIGITS, train=split(8), validation=split(10), ids_below=100)
+    for data, said in (
+        (small, "8 training examples that --data.train-limit and --data.validation leave: change"),
+        (dataclasses.replace(small, ids_below=18), "examples that --data.validation leave: change"),
+        (dataclasses.replace(small, validation=split(2)), "examples that --data.train-limit leave"),
+        (dataclasses.replace(small, validation=split(2), ids_below=10), "examples: lower it"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            checks.check(Train(batch=12), model(MLP(widths=(4,))), data)
 
 
 def test_checks_refuse_more_devices_than_there_are():
