@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,11 @@ def open_builder(config: Data) -> Any:
                 f'{", ".join(DATASETS)}, or pip install "kd-jax[prepare]"'
             ) from None
         except (ValueError, AssertionError) as error:  # an unknown config or version of a set
-            reason = str(error).strip().split("\n")[0].rpartition('": ')[2]
-            raise UsageError(f"--data.name {config.name}: {reason}") from None
+            reason = str(error).strip().split("\n")[0].rpartition('": ')[2].split(" Here are")[0]
+            raise UsageError(
+                f"--data.name {config.name}: {reason} Change what follows the set's name, or leave "
+                "it out"
+            ) from None
         if builder.info.features:  # known from its code: no need to prepare it to be told this
             image_and_label(config, builder)
         _require_prepared(config, builder)
@@ -101,11 +105,14 @@ def _prepare_command(name: str, directory: str) -> str:
 
 
 def _require_prepared(config: Data, builder: Any) -> None:
+    # Whoever gives the set's own folder, or that of its version, means one above it.
+    above = Path(config.dir).expanduser().absolute().parents if config.dir else ()
+    holder = next((folder for folder in above if (folder / builder.name).is_dir()), "PATH")
     require(
         builder.is_prepared() and bool(builder.info.splits),
         f"--data.name {config.name}: not prepared, looked in {builder.data_path}. Either prepare "
         f'it once: pip install "kd-jax[prepare]" && {_prepare_command(config.name, config.dir)}; '
-        "or say where it is: --data.dir PATH",
+        f"or say where it is: --data.dir {holder}",
     )
     stored = builder.info.file_format.value if builder.info.file_format else "nothing known"
     require(

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tiny_tfds
@@ -31,8 +33,11 @@ def test_unknown_names(tmp_path):
     assert "'cifar10'" in message(Data(name="cifr10"))
     assert "'oxford_iiit_pet'" in message(Data(name="oxford_iit_pet"))
     assert "Known: digits, mnist" in message(Data(name="qqqqqqqq"))
-    assert "BuilderConfig" in message(Data(name="mnist/nothing"))
-    assert "9.9.9" in message(Data(name="mnist:9.9.9", dir=str(tmp_path)))
+    fix = " Change what follows the set's name, or leave it out"
+    said = message(Data(name="mnist/nothing"))
+    assert re.fullmatch(rf".*: BuilderConfig nothing not found with version [\d.]+{fix}", said)
+    said = message(Data(name="mnist:9.9.9", dir=str(tmp_path)))
+    assert re.fullmatch(rf".* cannot be loaded at version 9\.9\.9, only: [\d.]+{fix}", said)
 
 
 def test_a_set_that_needs_tensorflow_to_be_described(tmp_path, monkeypatch, capsys):
@@ -61,6 +66,14 @@ def test_not_prepared(tmp_path):
     ) in said
     assert "--data.dir PATH" in said
     assert list(tmp_path.iterdir()) == []  # nothing was downloaded, nothing made
+
+
+def test_a_folder_too_deep(tmp_path):
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    for given in (folder, folder.parent):
+        said = message(Data(name="mnist", dir=str(given)))
+        assert said.endswith(f"or say where it is: --data.dir {tmp_path}")
 
 
 def test_no_such_directory(tmp_path):
