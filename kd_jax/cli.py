@@ -101,15 +101,13 @@ def _run(arguments: list[str], console: Console) -> None:
     if arguments and arguments[0] in ("-h", "--help"):
         print(RUN_HELP.format(names=", ".join(names())), end="")
         return
+    command = f"python run.py run {shlex.join(arguments)}"
+    quick = "--smoke" in arguments
+    arguments = [word for word in arguments if word != "--smoke"]
     if not arguments or arguments[0].startswith("-"):
         raise UsageError(f"run takes an experiment's name first: {', '.join(names())}")
     name, *rest = arguments
-    base = preset(name)
-    command = f"python run.py run {shlex.join(arguments)}"
-    quick = "--smoke" in rest
-    if quick:
-        rest = [word for word in rest if word != "--smoke"]
-        base = smoke(base)
+    base = smoke(preset(name)) if quick else preset(name)
     experiment = flags.parse(base, rest, f"python run.py run {name}")
     folder = pipeline.folder_of(experiment)
     with closing(Screen(console)) as screen, _compiling(quick):

@@ -1,7 +1,9 @@
 """What a stage of an experiment is, as data: train, distil or prune."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from kd_jax.augment import Augment
 from kd_jax.distill import TERMS, LogitTerm
@@ -109,7 +111,7 @@ class Prune(Distill):
     terms: dict[str, LogitTerm] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
     sparsity: float = 0.8
     """Fraction of the prunable weights that are zero at the end, exactly."""
-    criterion: str = "magnitude"
+    criterion: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CRITERIA)}}}")] = "magnitude"
     """How weights are scored."""
     scope: Literal["layer", "global", "threshold", "std"] = "layer"
     """layer: the same sparsity in each layer; global: over all layers; threshold: |w| < threshold;

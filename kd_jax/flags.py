@@ -131,8 +131,10 @@ def _field(flag: str) -> str:
 
 def _hint(name: str, kinds: dict[str, Any]) -> str:
     """The flag that may be meant; or those of the same group."""
-    flags = {f"--{_dashed(known)}" for known in kinds}
+    flags = {f"--{_dashed(known)}" for known in kinds} | {"--smoke", "--help"}
     flag = f"--{_dashed(name)}"
+    if flag in flags:  # --smoke=True
+        return " It takes no value."
     hint = did_you_mean(flag, flags)
     if "Did you mean" not in hint:
         group = {other for other in flags if other.split(".")[0] == flag.split(".")[0]}
@@ -157,16 +159,21 @@ def _updated(node: Any, path: list[str], change: Callable[[Any], Any]) -> Any:
 def _picked(flag: str, words: list[str], table: Table) -> Callable[[Any], Any]:
     """What a flag that picks a variant makes of the current value: one entry of the table; for a
     field that holds several, those whose names are joined by +."""
-    if len(words) != 1:
-        said = " ".join(map(repr, words)) or "none"
-        raise UsageError(f"{flag} takes one of {', '.join(table)}, but got {said}")
-    word = "none" if words[0] == "None" else words[0]
 
     def pick(current: Any) -> Any:
         several = isinstance(current, dict)
+        joined = ", or several joined by +" if several else ""
+        if len(words) != 1:
+            got = values.said(words)
+            raise UsageError(f"{flag} takes one of {', '.join(table)}{joined}, but got {got}")
+        word = "none" if words[0] == "None" else words[0]
         if several and word == "none":
             return {}
         names = word.split("+") if several else [word]
+        if "" in names[1:] or not all(names[:-1]):
+            raise UsageError(
+                f"{flag} {word!r} has no name beside a +: put one there, or drop the +"
+            )
         for name in names:
             if name not in table:
                 raise UsageError(f"{flag} {name!r} is unknown.{did_you_mean(name, table)}")
@@ -195,7 +202,9 @@ def _description(experiment: Experiment) -> str:
     for name, kind in known(experiment).items():
         if isinstance(kind, dict):
             slots.setdefault(tuple(kind), []).append(f"--{_dashed(name)}")
-    lines = [f"Stages: {', '.join(experiment.stages)}.", "", "Picked by plain name:"]
+    lines = [f"Stages: {', '.join(experiment.stages)}."]
+    lines += ["--smoke, anywhere: a check of less than a minute; see run.py run --help."]
+    lines += ["", "Picked by plain name:"]
     lines += [f"  {', '.join(places)}:\n    {', '.join(names)}" for names, places in slots.items()]
     lines.append("  Names of distillation terms may be joined by +.")
     return "\n".join(lines)

@@ -33,10 +33,10 @@ def read(kind: Any, words: list[str], flag: str) -> Any:
         if kinds[-1] is Ellipsis:
             kinds = (kinds[0],) * len(words)
         if len(kinds) != len(words):
-            raise UsageError(f"{flag} takes {len(kinds)} values, but got {_said(words)}")
+            raise UsageError(f"{flag} takes {len(kinds)} values, but got {said(words, len(kinds))}")
         return tuple(_read_one(k, word, flag) for k, word in zip(kinds, words, strict=True))
     if len(words) != 1:
-        raise UsageError(f"{flag} takes one value, {describe(kind)}, but got {_said(words)}")
+        raise UsageError(f"{flag} takes one value, {describe(kind)}, but got {said(words)}")
     return _read_one(kind, words[0], flag)
 
 
@@ -93,5 +93,7 @@ def _without_none(kind: Any) -> list[Any]:
     return [k for k in get_args(kind) if k is not type(None)]
 
 
-def _said(words: list[str]) -> str:
-    return " ".join(map(repr, words)) if words else "none"
+def said(words: list[str], wanted: int = 1) -> str:
+    """The words as they were given; where there are too many, what they may have been meant as."""
+    hint = " (flags begin with two dashes)" if len(words) > wanted else ""
+    return (" ".join(map(repr, words)) or "none") + hint

@@ -132,6 +132,12 @@ def test_a_wrong_flag_is_told_in_one_line_before_any_training(call, flags, said,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_smoke_may_stand_anywhere(call):
+    for words in ("--smoke digits", "digits --smoke", "digits --seeds 2 --smoke"):
+        found = refused(call, "run", *words.split(), "--distill.batch", "200")
+        assert found.startswith("--distill.batch 200 is larger than the 128 training examples")
+
+
 def test_a_set_that_is_not_there_tells_how_to_get_it(call, tmp_path):
     found = refused(call, "run", "cifar10_resnet", "--data.dir", tmp_path)
     assert found.startswith("--data.name cifar10: not prepared")

@@ -46,7 +46,11 @@ def test_words_are_read_as_the_type_says(kind, words, value):
         (int, ["2.5"], "--flag '2.5': it must be a whole number"),
         (int, [""], "--flag '': it must be a whole number"),
         (int, [], "--flag takes one value, a whole number, but got none"),
-        (int, ["1", "2"], "--flag takes one value, a whole number, but got '1' '2'"),
+        (
+            int,
+            ["1", "2"],
+            "--flag takes one value, a whole number, but got '1' '2' (flags begin with two dashes)",
+        ),
         (float, ["None"], "--flag 'None': it must be a number"),
         (float | None, ["x"], "--flag 'x': it must be a number"),
         (bool, ["yes"], "--flag 'yes': it must be True or False"),
