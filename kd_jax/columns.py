@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from kd_jax.latency import Latency
 from kd_jax.noise import summary
 from kd_jax.results import Results, Row
 from kd_jax.units import amount, duration, ratio, significant
@@ -89,21 +90,24 @@ def _latency(batch: str) -> Callable[[Results, Row], Cell]:
         measured, first = row.latency.get(batch), run.rows[0]
         if measured is None:
             return Cell()
+        value = "~" * measured.unsteady + significant(measured.median_ms)
         each = () if batch == "1" else (duration(measured.median_ms / 1e3 / int(batch)),)
         if row.model == first.model or batch not in first.latency:
-            return Cell(significant(measured.median_ms), extras=each)
-        faster = ratio(_median(run, first.model, batch) / _median(run, row.model, batch))
-        return Cell(significant(measured.median_ms), extras=(*each, faster))
+            return Cell(value, extras=each)
+        one, other = _timings(run, first.model, batch), _timings(run, row.model, batch)
+        if any(timing.unsteady for timing in (*one, *other)):
+            return Cell(value, extras=each)
+        return Cell(value, extras=(*each, ratio(_median(one) / _median(other))))
 
     return cell
 
 
-def _median(run: Results, model: str, batch: str) -> float:
-    """Milliseconds of all the networks of a model: they run one program, whatever their zeros, so
-    a difference between them is the clock's noise and no reason to call one of them faster."""
-    same = [
-        row.latency[batch].median_ms
-        for row in run.rows
-        if row.model == model and batch in row.latency
-    ]
-    return float(np.median(same))
+def _timings(run: Results, model: str, batch: str) -> list[Latency]:
+    """Of all the networks of a model: they run one program, whatever their zeros, so a difference
+    between them is the clock's noise and no reason to call one of them faster."""
+    of_batch = [row.latency.get(batch) for row in run.rows if row.model == model]
+    return [timing for timing in of_batch if timing is not None]
+
+
+def _median(timings: Sequence[Latency]) -> float:
+    return float(np.median([timing.median_ms for timing in timings]))

@@ -18,6 +18,7 @@ SECONDS = 0.3  # of timings, for each network and batch size
 SHORTEST = 1e-3  # seconds a timing lasts at least: the clock and the loop then cost nothing
 FEWEST = 3  # timings, however long they last
 MOST_ROUNDS = 20
+UNSTEADY = 2.0  # the 90th percentile this many times the 10th; on a machine left alone, 1.3 to 1.6
 
 CONVENTION = (
     "Latency: the compiled forward pass in evaluation mode, one seed's parameters as arguments, "
@@ -40,6 +41,11 @@ class Latency:
     low_ms: float
     high_ms: float
     runs: int
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether the timings spread so widely that something else was at work too."""
+        return self.high_ms > UNSTEADY * self.low_ms
 
 
 def measure(

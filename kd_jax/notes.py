@@ -9,8 +9,9 @@ from kd_jax.units import duration, significant
 
 READING = (
     "×: how many times smaller or faster than the run's first row (in latency, the median of all "
-    "networks that run the same program). Pruned: share of the prunable "
-    "parameters. Each: the time of one example of a batch."
+    "networks that run the same program; none where one of them is unsteady). ~: unsteady, the "
+    "90th percentile of its timings is more than twice the 10th: the machine had other work. "
+    "Pruned: share of the prunable parameters. Each: the time of one example of a batch."
 )
 
 

@@ -84,6 +84,12 @@ def test_drift_hits_all_alike():
     assert found["a"].median_ms == pytest.approx(found["b"].median_ms, rel=0.05)
 
 
+def test_timings_that_spread_widely_are_unsteady():
+    assert not _summary([1.0] * 19 + [50.0]).unsteady  # one interruption
+    assert not _summary([1.0] * 5 + [1.9] * 5).unsteady
+    assert _summary([1.0] * 5 + [2.1] * 5).unsteady
+
+
 def test_percentiles():
     """Timings of 1, 2, ..., 11 ms: the 10th percentile is the second, the 90th the tenth."""
     found = _summary([i / 1000 for i in range(11, 0, -1)])

@@ -5,12 +5,11 @@ import dataclasses
 import io
 import json
 
-import pytest
-from made_results import histories, make, rows
+from made_results import make, rows
 from rich.console import Console
 
 from kd_jax import report
-from kd_jax.errors import UsageError
+from kd_jax.latency import Latency
 from kd_jax.noise import summary
 from kd_jax.results import from_json, per_seed
 
@@ -100,6 +99,18 @@ def test_networks_of_one_model_are_equally_fast():
     ]
 
 
+def test_a_latency_whose_timings_spread_is_marked_and_gives_no_ratio():
+    first, alone, *others = rows()
+    busy = Latency(median_ms=0.02, low_ms=0.005, high_ms=0.011, runs=20)
+    alone = dataclasses.replace(alone, latency={**alone.latency, "1": busy})
+    text = report.markdown([make(rows=[first, alone, *others])])
+    teacher, *students = markdown_table(text)
+    assert [s["batch 1, ms"] for s in students] == ["~0.0200", "0.0200", "0.0190"]
+    assert teacher["batch 1, ms"] == "0.0800"
+    assert students[0]["batch 256, ms (each)"] == "0.128 (500 ns, 20×)"
+    assert "~: unsteady, the 90th percentile" in text
+
+
 def test_columns_without_content_are_left_out():
     teacher = dataclasses.replace(rows()[0], latency={}, agreement=[1.0] * 3, agrees_with="train")
     (cells,) = markdown_table(report.markdown([make(rows=[teacher])]))
@@ -182,64 +193,3 @@ def test_csv_of_runs_with_other_seeds():
 def test_json_is_the_runs_own():
     (data,) = json.loads(report.json_text([make()]))
     assert from_json(json.dumps(data)) == make()
-
-
-def test_write_and_read(tmp_path):
-    files = report.write(tmp_path / "run", make(), histories())
-    assert {file.name for file in files} == {
-        "results.json",
-        "table.md",
-        "table.csv",
-        "sizes.png",
-        "training.png",
-        "layers.png",
-    }
-    assert all(file.stat().st_size > 0 for file in files)
-    assert report.read([tmp_path / "run"]) == [make()]
-
-
-def test_write_report_of_one_run_and_of_several(tmp_path):
-    report.write(tmp_path / "a", make(), histories())
-    report.write(tmp_path / "b", make(experiment="b"))
-    runs = [tmp_path / "a", tmp_path / "b"]
-    one = report.write_report(tmp_path / "one", report.read(runs[:1]), runs[:1])
-    assert (tmp_path / "one" / "training.png") in one
-    both = report.write_report(tmp_path / "both", report.read(runs), runs)
-    assert [file.name for file in both] == ["table.json", "table.md", "table.csv", "sizes.png"]
-    assert all(file.exists() for file in (*one, *both))
-    assert len(json.loads((tmp_path / "both" / "table.json").read_text())) == 2
-
-
-def test_a_run_without_results(tmp_path):
-    with pytest.raises(UsageError, match=f"{tmp_path}: no results.json: run it first"):
-        report.read([tmp_path])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[1]",
-        b"3",
-        b"\xff\xfe\x00",
-        b'{"train": 3}',
-        b'{"train": [3]}',
-        b'{"train": [{}]}',
-    ]
-    + [
-        b'{"train": [{"epoch": 1, "train": {"loss": %s}}]}' % x for x in (b"3", b'["a"]', b"[null]")
-    ],
-)
-def test_damaged_histories_are_named_before_anything_is_written(tmp_path, content):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / report.HISTORIES).write_bytes(content)
-    with pytest.raises(UsageError, match=rf"^{tmp_path}/run/histories\.json: damaged \(.*evaluate"):
-        report.write_report(tmp_path / "out", [make()], [tmp_path / "run"])
-    assert not (tmp_path / "out").exists()
-
-
-def test_results_that_are_no_text(tmp_path):
-    (tmp_path / "results.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match=f"^{tmp_path}/results.json is no JSON"):
-        report.read([tmp_path])
