@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import experiments
-from kd_jax import flags, pipeline, report, serialize, summary
+from kd_jax import flags, hosts, pipeline, report, serialize, summary
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
@@ -44,6 +44,9 @@ NAME is one of: {names}.
   --only STAGE ... just these stages and what they need
   --seeds N        how many runs with different seeds
   --out FOLDER     where the run's folder goes (default: runs)
+  --hosts auto     train with other hosts that run the same command and share the folder; TPU
+                   slices, SLURM and Open MPI tell each its place, elsewhere:
+                   --hosts ADDRESS:PORT,COUNT,INDEX
 
 Every field of the experiment is a flag: python run.py run NAME --help lists them.
 """
@@ -53,8 +56,9 @@ def main(arguments: list[str]) -> int:
     """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
     keep_programs()
     verbs = {"run": _run, "list": _list, "evaluate": _evaluate, "report": _report}
-    console = Console()
     try:
+        arguments = hosts.join(arguments)
+        console = Console(quiet=not hosts.first())
         if not arguments:
             arguments = ["run", "digits"]
         verb, *rest = arguments
@@ -120,7 +124,8 @@ def _run(arguments: list[str], console: Console) -> None:
         changes = ["--smoke"] * quick
         changes += serialize.describe(serialize.what(base), serialize.what(experiment))
         results = summary.summarise(run, command, screen, changes)
-        report.write(folder, results, summary.histories(run))
+        if hosts.first():
+            report.write(folder, results, summary.histories(run))
         report.show([results], console)
         screen.line(f"table, plots and networks: {folder}")
 

@@ -43,7 +43,7 @@ def replicated(sharding: NamedSharding | None) -> jax.sharding.Sharding:
 
 def memory() -> int | None:
     """Bytes of memory that the first device has: its own, or the machine's. None: unknown."""
-    own = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    own = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if own is not None or not hasattr(os, "sysconf"):  # Windows has none
         return own
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -36,6 +36,8 @@ def join(arguments: list[str]) -> list[str]:
         names = ("coordinator_address", "num_processes", "process_id")
         given = dict(zip(names, (found[1], int(found[2]), int(found[3])), strict=True))
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # CPUs would run programs that don't wait for one another at once, and each host its own first.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(**given)
     except (ValueError, RuntimeError) as error:
@@ -61,8 +63,20 @@ def wait(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
+def agreed(seen: bool) -> bool:
+    """What the first host sees, for all: of a file that it may be about to write, the others must
+    not go by what they see a moment later."""
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(seen))) if several() else seen
+
+
 def place(arrays: Any, sharding: jax.sharding.Sharding) -> Any:
     """Arrays that all hosts have, put where a sharding says, on devices of other hosts too."""
-    if several():
-        arrays = jax.tree.map(np.asarray, arrays)
-    return jax.device_put(arrays, sharding)
+    if not several():
+        return jax.device_put(arrays, sharding)
+
+    # Not device_put: it would send each array around to see that all hosts have the same.
+    def leaf(x: Any) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(leaf, arrays)

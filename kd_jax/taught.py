@@ -31,7 +31,7 @@ def outputs_of(
     are kept there, for others to use too; None where neither the stage nor a store needs them."""
     if not isinstance(data.train, Split) or (store is None and stage.augment != Augment()):
         return None
-    if store is not None and store.has("teacher_outputs"):
+    if store is not None and hosts.agreed(store.has("teacher_outputs")):
         return store.kept("teacher_outputs")["logits"]
     shown = _shown(stage, data)
     logits = predictions(compiled.predictor(teacher[0], data.spec), teacher[1], shown)[0]
@@ -62,7 +62,7 @@ def teacher_of(
     kept = Replay(replay, what, stage.replay, top)
 
     def of_epoch(epoch: int) -> Teacher:
-        if not kept.has(epoch):
+        if not hosts.agreed(kept.has(epoch)):
             kept.write(epoch, _record(prepared, variables, epoch))
         return Teacher(logits=hosts.place(kept.read(epoch), prepared.home))
 
