@@ -8,6 +8,9 @@ Cost: TODO
 Command: python run.py run mnist_lenet5
 """
 
+import dataclasses
+
+from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, LogitTerm
@@ -15,7 +18,7 @@ from kd_jax.models.lenet import LeNet
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic
 
-SGD = Optim(learning_rate=0.02, weight_decay=5e-4, schedule="cosine")
+SGD = Optim(learning_rate=0.02, weight_decay=5e-4)
 SOFT: dict[str, LogitTerm] = {"kd": KD(temperature=4.0, weight=0.9)}
 
 CONFIG = Experiment(
@@ -24,13 +27,19 @@ CONFIG = Experiment(
     teacher=LeNet(),
     student=LeNet(width=0.25),
     stages={
-        "train": Train(model="teacher", epochs=10, batch=128, optim=SGD),
+        "train": Train(model="teacher", epochs=10, batch=128, optim=SGD, augment=Augment(shift=2)),
         "alone": Train(epochs=10, batch=128, optim=SGD),
-        "distill": Distill(epochs=10, batch=128, optim=SGD, teacher="train", terms=SOFT),
+        "distill": Distill(
+            epochs=10,
+            batch=128,
+            optim=dataclasses.replace(SGD, learning_rate=0.01),
+            teacher="train",
+            terms=SOFT,
+        ),
         "prune": Prune(
             epochs=10,
             batch=128,
-            optim=Optim(learning_rate=0.01, weight_decay=5e-4, schedule="cosine"),
+            optim=dataclasses.replace(SGD, learning_rate=0.005),
             start="distill",
             teacher="train",
             hard_weight=0.1,
