@@ -16,6 +16,7 @@ from rich.text import Text
 
 import experiments
 from kd_jax import flags, hosts, pipeline, report, serialize, summary
+from kd_jax.bench import command as bench
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
@@ -31,6 +32,7 @@ usage: python run.py [VERB] ...
   list                 the experiments: what, on which data, at what cost
   evaluate RUN         read the networks of a run's folder and evaluate them anew
   report RUN ...       tables and plots again, or across runs; --out FOLDER writes them there
+  bench [CASE ...]     how fast training steps are; --against torch compares with PyTorch
 
 Without a verb: run digits. A verb's own flags: VERB --help.
 """
@@ -55,7 +57,14 @@ Every field of the experiment is a flag: python run.py run NAME --help lists the
 def main(arguments: list[str]) -> int:
     """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
     keep_programs()
-    verbs = {"run": _run, "list": _list, "evaluate": _evaluate, "report": _report}
+    verbs = {
+        "run": _run,
+        "list": _list,
+        "evaluate": _evaluate,
+        "report": _report,
+        "bench": _bench,
+    }
+    verb = ""
     try:
         arguments = hosts.join(arguments)
         console = Console(quiet=not hosts.first())
@@ -78,7 +87,8 @@ def main(arguments: list[str]) -> int:
     except (OSError, MemoryError, RuntimeError, ValueError) as error:
         return _refused(trouble(error))
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        goes_on = "; the same command goes on from the last checkpoint"
+        print(f"interrupted{goes_on if verb == 'run' else ''}", file=sys.stderr)
         return 130
     return 0
 
@@ -162,7 +172,9 @@ def _list(arguments: list[str], console: Console) -> None:
             console.print(Padding(Text(text), (0, 0, 0, 4)))
 
 
-def _options(arguments: list[str], usage: str, known: tuple[str, ...]) -> tuple[list[str], dict]:
+def _options(
+    arguments: list[str], usage: str, known: tuple[str, ...], needs_run: bool = True
+) -> tuple[list[str], dict]:
     """(positional words, {flag: value}) of a verb with few flags."""
     if {"-h", "--help"} & set(arguments):
         print(usage)
@@ -179,7 +191,7 @@ def _options(arguments: list[str], usage: str, known: tuple[str, ...]) -> tuple[
         options[flag] = value if equals else next(rest, "")
         if not options[flag] or (not equals and options[flag].startswith("--")):
             raise UsageError(f"{flag} takes a value, but got none")
-    if not words or not all(words):
+    if needs_run and not (words and all(words)):
         raise UsageError(f"name a run's folder. {usage.splitlines()[0]}")
     return words, options
 
@@ -217,3 +229,9 @@ def _report(arguments: list[str], console: Console) -> None:
     report.write_report(out, results, folders)
     report.show(results, console)
     Screen(console).line(f"table and plots: {out}")
+
+
+def _bench(arguments: list[str], console: Console) -> None:
+    words, options = _options(arguments, bench.usage(), bench.FLAGS, needs_run=False)
+    with closing(Screen(console)) as screen:
+        bench.run(words, options, console, screen.note)

@@ -14,7 +14,16 @@ def test_help_tells_every_verb(call, word):
     status, out, error = call(word)
     assert status == 0
     assert error == ""
-    for text in ("run NAME", "list", "evaluate RUN", "report RUN", "--smoke", "--only", "--out"):
+    for text in (
+        "run NAME",
+        "list",
+        "evaluate RUN",
+        "report RUN",
+        "bench",
+        "--smoke",
+        "--only",
+        "--out",
+    ):
         assert text in out
 
 
@@ -26,6 +35,7 @@ def test_help_tells_every_verb(call, word):
         ("list", ("list",)),
         ("evaluate", ("evaluate RUN", "--data.dir")),
         ("report", ("report RUN", "--out")),
+        ("bench", ("bench [CASE ...]", "--against torch", "--rounds", "--steps")),
     ],
 )
 def test_every_verb_has_its_help(call, verb, flags, word):
@@ -73,7 +83,7 @@ NAMES = "run takes an experiment's name first: cifar10_resnet, "
     ("arguments", "said"),
     [
         (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
-        ([""], "unknown verb ''. Known: evaluate, list, report, run."),
+        ([""], "unknown verb ''. Known: bench, evaluate, list, report, run."),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),
         (["run", "--smoke"], NAMES),

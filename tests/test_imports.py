@@ -33,7 +33,7 @@ size latency
 results
 environment noise labels figures
 columns notes plots
-summary report progress
+summary report progress bench
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}
