@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kd_jax import hosts
 from kd_jax.errors import require
 from kd_jax.forward import Model
+from kd_jax.platform import elsewhere
 
 
 def batch_sharding(count: int, batch: int) -> NamedSharding | None:
@@ -42,7 +43,10 @@ def replicated(sharding: NamedSharding | None) -> jax.sharding.Sharding:
 
 
 def memory() -> int | None:
-    """Bytes of memory that the first device has: its own, or the machine's. None: unknown."""
+    """Bytes of memory that the first device has: its own, or the machine's. None: unknown, as for
+    devices that are elsewhere."""
+    if elsewhere():
+        return None
     own = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if own is not None or not hasattr(os, "sysconf"):  # Windows has none
         return own

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.errors import require
+from kd_jax.platform import platform
 
 Array = jax.Array
 Features = dict[str, Array]
@@ -26,7 +27,7 @@ def convolve(inputs: Array, *args: Any, **kwargs: Any) -> Array:
     into the transposed copies that the gradients of the kernels read, and computes it anew for
     each of them. The numbers are the same.
     """
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         inputs = jax.lax.optimization_barrier(inputs)
     return jax.lax.conv_general_dilated(inputs, *args, **kwargs)
 
