@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import experiments
-from kd_jax import flags, hosts, pipeline, report, serialize, summary
+from kd_jax import cli_plan, flags, hosts, pipeline, report, serialize, summary
 from kd_jax.bench import command as bench
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean, trouble
@@ -29,6 +29,8 @@ usage: python run.py [VERB] ...
   run NAME [--flags]   run an experiment, or go on with it; `run NAME --help` lists its flags
                        --smoke shrinks any of them to a check of less than a minute
                        --only STAGE ... runs just these stages and what they need
+  plan NAME --topology v5e:4x4
+                       what it would take on TPU chips that are not there: memory, work, time
   list                 the experiments: what, on which data, at what cost
   evaluate RUN         read the networks of a run's folder and evaluate them anew
   report RUN ...       tables and plots again, or across runs; --out FOLDER writes them there
@@ -59,6 +61,7 @@ def main(arguments: list[str]) -> int:
     keep_programs()
     verbs = {
         "run": _run,
+        "plan": _plan,
         "list": _list,
         "evaluate": _evaluate,
         "report": _report,
@@ -150,6 +153,10 @@ def _compiling(quick: bool) -> Iterator[None]:
         yield
     finally:
         jax.config.update(option, before)
+
+
+def _plan(arguments: list[str], console: Console) -> None:
+    cli_plan.main(arguments, console, names(), preset)
 
 
 def _list(arguments: list[str], console: Console) -> None:

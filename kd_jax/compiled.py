@@ -34,6 +34,7 @@ class Compiled:
     Attributes:
       start: (snapshot or None) -> state at step 0.
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
+      single: (state, sums, teacher, data, order) -> (state, sums), one step; donated likewise.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
       change_masks: (state, target) -> state; donated.
       order: (steps [S], data) -> the examples' order [S, N] in the epochs of these steps.
@@ -43,7 +44,8 @@ class Compiled:
 
     start: Callable[..., TrainState]
     advance: Callable[..., tuple[TrainState, Metrics]]
-    step: Callable[..., tuple[TrainState, Metrics]]
+    single: Any
+    step: Any
     change_masks: Callable[..., TrainState]
     order: Callable[..., Array]
     record: Callable[..., tuple[Array, Array]]
@@ -80,21 +82,18 @@ def build(program: Program, loop: bool) -> Compiled:
     def order_of(settings, step, data):
         return step_lib.epoch_order(program, settings.seed, step, data)
 
-    order = jax.jit(over_seeds(order_of, 0, None), out_shardings=home)
-    if loop:
-        many = functools.partial(step_lib.advance, program)
-        advance = donating(over_seeds(many, 0, 0, 0, None, None))
-    else:
-        single = donating(over_seeds(one_resident, 0, 0, 0, None, 0))
-        advance = functools.partial(_dispatch, order, single)
-
     def record(settings, *rest):
         return step_lib.record(program, settings.seed, *rest)
 
+    order = jax.jit(over_seeds(order_of, 0, None), out_shardings=home)
+    single = donating(over_seeds(one_resident, 0, 0, 0, None, 0))
+    many = functools.partial(step_lib.advance, program)
+    looped = donating(over_seeds(many, 0, 0, 0, None, None))
     change = over_seeds(functools.partial(step_lib.change_masks, program), 0, None)
     return Compiled(
         start=jax.jit(_starter(program), out_shardings=home),
-        advance=advance,
+        advance=looped if loop else functools.partial(_dispatch, order, single),
+        single=single,
         step=donating(over_seeds(one_step, 0, 0, 0, None)),
         change_masks=jax.jit(change, donate_argnums=2, out_shardings=home),
         order=order,

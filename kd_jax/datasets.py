@@ -17,6 +17,7 @@ class Spec:
       scale: the largest value a stored pixel can take.
       note: where the set comes from.
       size: (height, width) of every image; None where it varies until images are resized.
+      examples: how many are stored to (train, test) with; zeros where that is to be read.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Spec:
     scale: float = 255.0
     note: str = ""
     size: tuple[int, int] | None = None
+    examples: tuple[int, int] = (0, 0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,6 +49,7 @@ DATASETS: dict[str, Spec] = {
         scale=16.0,
         note="1,797 handwritten digits that come with scikit-learn: no download",
         size=(8, 8),
+        examples=(1_000, 797),
     ),
     "mnist": Spec(
         name="mnist",
@@ -55,6 +58,7 @@ DATASETS: dict[str, Spec] = {
         std=(0.3081,),
         note="LeCun, Cortes, Burges: The MNIST Database of Handwritten Digits, 1998",
         size=(28, 28),
+        examples=(60_000, 10_000),
     ),
     "fashion_mnist": Spec(
         name="fashion_mnist",
@@ -63,6 +67,7 @@ DATASETS: dict[str, Spec] = {
         std=(0.3530,),
         note="Xiao, Rasul, Vollgraf: Fashion-MNIST, 2017, https://arxiv.org/abs/1708.07747",
         size=(28, 28),
+        examples=(60_000, 10_000),
     ),
     "cifar10": Spec(
         name="cifar10",
@@ -71,6 +76,7 @@ DATASETS: dict[str, Spec] = {
         std=(0.2470, 0.2435, 0.2616),
         note="Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         size=(32, 32),
+        examples=(50_000, 10_000),
     ),
     "cifar100": Spec(
         name="cifar100",
@@ -79,6 +85,7 @@ DATASETS: dict[str, Spec] = {
         std=(0.2673, 0.2564, 0.2762),
         note="Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         size=(32, 32),
+        examples=(50_000, 10_000),
     ),
 }
 """The sets whose numbers are written down here. Any other image classification set of

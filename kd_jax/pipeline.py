@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from kd_jax import checks, hosts, stages
 from kd_jax.checkpoint import Store, write_json
 from kd_jax.config import Distill, Experiment, Prune
-from kd_jax.data import Dataset, load
+from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, from_linen
 from kd_jax.logs import Several, Stopwatch, TensorBoard
@@ -104,7 +104,20 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     """
     if not experiment.stages:
         raise UsageError(f"experiment {experiment.name!r} has no stages")
-    run = _assemble(experiment, folder, report)
+    run = _assemble(experiment, folder, _load(experiment, report))
+    _check(run)
+    return run
+
+
+def planned(experiment: Experiment) -> Run:
+    """As `prepare`, but with the form of the data alone: nothing is read or can be run."""
+    run = _assemble(experiment, folder_of(experiment), outline(experiment.data))
+    _check(run)
+    return run
+
+
+def _check(run: Run) -> None:
+    experiment = run.experiment
     if run.data.streamed and experiment.together and experiment.seeds > 1:
         raise UsageError(
             f"--together True: {experiment.data.name} is streamed from disk, and then seeds train "
@@ -112,15 +125,14 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
         )
     for stage in experiment.order():
         description = experiment.stages[stage]
-        with _flags_of(stage):
+        with flags_of(stage):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
             seeds = len(run.groups[0])
             checks.check(description, run.model(stage), run.data, experiment.devices, who, seeds)
-    return run
 
 
 @contextmanager
-def _flags_of(stage: str) -> Iterator[None]:
+def flags_of(stage: str) -> Iterator[None]:
     """A stage knows its fields; the experiment knows by which flags they are set."""
     try:
         yield
@@ -129,8 +141,11 @@ def _flags_of(stage: str) -> Iterator[None]:
         raise UsageError(f"{flag}{error}") from error
 
 
-def _assemble(experiment: Experiment, folder: Path, report: Reporter) -> Run:
-    data = load(experiment.data, lambda done, total: _reading(report, done, total))
+def _load(experiment: Experiment, report: Reporter) -> Dataset:
+    return load(experiment.data, lambda done, total: _reading(report, done, total))
+
+
+def _assemble(experiment: Experiment, folder: Path, data: Dataset) -> Run:
     dtype = jnp.dtype(experiment.compute)
     configs = {"teacher": experiment.teacher, "student": experiment.student}
     models = {
@@ -153,7 +168,7 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
         data = dataclasses.replace(experiment.data, dir=data_dir)
         experiment = dataclasses.replace(experiment, data=data)
     # Not prepare: it may have been trained on other devices.
-    run = _assemble(experiment, folder, report)
+    run = _assemble(experiment, folder, _load(experiment, report))
     for role in {experiment.stages[stage].model for stage in run.done}:
         checks.check_model(role, run.models[role], run.data)
     rest = [stage for stage in experiment.stages if stage not in run.done]
@@ -209,7 +224,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         name = description.teacher
         teacher = (run.model(name), run.network(name, seeds))
     logs = [TensorBoard(store.folder / "tensorboard", list(seeds)), Stopwatch(store)]
-    with _flags_of(stage):
+    with flags_of(stage):
         stages.run(
             description,
             run.model(stage),

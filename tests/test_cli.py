@@ -1,9 +1,10 @@
 import json
 
+import jax
 import pytest
 from calls import refused
 
-from kd_jax import cli, pipeline
+from kd_jax import chips, cli, cli_plan, pipeline
 from kd_jax.progress import Screen
 
 # Verbs and help ------------------------------------------------------------------------------
@@ -16,6 +17,7 @@ def test_help_tells_every_verb(call, word):
     assert error == ""
     for text in (
         "run NAME",
+        "plan NAME",
         "list",
         "evaluate RUN",
         "report RUN",
@@ -32,6 +34,10 @@ def test_help_tells_every_verb(call, word):
     ("verb", "flags"),
     [
         ("run", ("NAME", "--smoke", "--only", "--seeds", "--out", "digits", "mnist_lenet5")),
+        (
+            "plan",
+            ("NAME", "--topology", "--batch", "auto", "--out", "v5e", "digits", "kd-jax[tpu]"),
+        ),
         ("list", ("list",)),
         ("evaluate", ("evaluate RUN", "--data.dir")),
         ("report", ("report RUN", "--out")),
@@ -39,7 +45,7 @@ def test_help_tells_every_verb(call, word):
     ],
 )
 def test_every_verb_has_its_help(call, verb, flags, word):
-    for arguments in ([verb, word], [verb, "a", word][: 2 if verb == "run" else 3]):
+    for arguments in ([verb, word], [verb, "a", word][: 2 if verb in ("run", "plan") else 3]):
         arguments = arguments if word in arguments else [verb, word]
         status, out, error = call(*arguments)
         assert status == 0
@@ -74,6 +80,30 @@ def test_list_shows_every_experiment_in_full(call, monkeypatch):
         assert f"{name} {lines[0]} data: {facts['Data']} cost: {facts['Cost']}" in words
 
 
+def test_a_plan_takes_the_flags_of_the_experiment(call, monkeypatch, tmp_path):
+    """On devices of this machine, in place of a slice that is not there."""
+    chip = chips.Chip(1e12, 1e9, 1e11, 1e10, axes=1, wraps=4)
+    here = chips.Slice("here", chip, (4,), tuple(jax.devices()[:4]))
+    monkeypatch.setattr(cli_plan, "tpu_slice", lambda name: here)
+    flags = "--only train --topology v5e:2x2 --batch 16 --teacher.widths 8 --compute bfloat16"
+    out = tmp_path / "plan.json"
+    arguments = ["plan", "digits", "--smoke", *flags.split(), "--seeds", "1", "--out", out]
+    status, printed, error = call(*arguments)
+    assert (status, error) == (0, "")
+    assert "digits in bfloat16 on here: 4 chips" in printed
+    assert "nothing was timed on a TPU" in " ".join(printed.split())
+    (train,) = json.loads(out.read_text(encoding="utf-8"))["stages"]
+    assert train["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert train["batch"] == 16
+    assert out.with_suffix(".md").exists()
+
+
+def test_without_its_compiler_a_plan_names_the_extra(call, monkeypatch):
+    monkeypatch.setattr(chips.importlib.util, "find_spec", lambda name: None)
+    found = refused(call, "plan", "digits", "--topology", "v5e:2x2")
+    assert 'pip install "kd-jax[tpu]"' in found
+
+
 # Mistakes ------------------------------------------------------------------------------------
 
 NAMES = "run takes an experiment's name first: cifar10_resnet, "
@@ -83,13 +113,22 @@ NAMES = "run takes an experiment's name first: cifar10_resnet, "
     ("arguments", "said"),
     [
         (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
-        ([""], "unknown verb ''. Known: bench, evaluate, list, report, run."),
+        ([""], "unknown verb ''. Known: bench, evaluate, list, plan, report, run."),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),
         (["run", "--smoke"], NAMES),
         (["run", ""], "unknown experiment ''."),
         (["run", "digit"], "unknown experiment 'digit'. Did you mean 'digits'?"),
         (["run", "cifar10-resnet"], "unknown experiment 'cifar10-resnet'. Did you mean"),
+        (["plan"], "plan takes an experiment's name first: cifar10_resnet, "),
+        (["plan", "digit"], "unknown experiment 'digit'. Did you mean 'digits'?"),
+        (["plan", "digits"], "plan needs --topology, a slice such as v5e:4x4; chips: v4, v5e, "),
+        (["plan", "digits", "--topology"], "--topology takes one value, but got none"),
+        (["plan", "digits", "--topology", "v5e:4"], "--topology 'v5e:4': v5e has 2 axes; write "),
+        (["plan", "digits", "--topology", "a6:4x4"], "--topology 'a6:4x4': unknown chip 'a6'."),
+        (["plan", "digits", "--batch", "x", "--topology=v5e:2x2"], "--batch 'x': must be a whole"),
+        (["plan", "digits", "--batch", "1", "2"], "--batch takes one value, but got 1 2"),
+        (["plan", "digits", "--sedes", "3"], "unknown flag --sedes. Did you mean --seeds?"),
         (["list", "x"], "list takes no arguments, but got x"),
         (["evaluate"], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", ""], "name a run's folder. usage: python run.py evaluate RUN"),

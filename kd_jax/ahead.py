@@ -1,0 +1,109 @@
+"""A stage's training step from shapes alone, ready to be compiled for devices that may be anywhere:
+the program that training runs, without data, parameters or a teacher to run it on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from kd_jax import compiled, jobs, pipeline
+from kd_jax import state as state_lib
+from kd_jax.augment import Augment
+from kd_jax.batch import Batch
+from kd_jax.checks import train_size
+from kd_jax.config import Distill
+from kd_jax.data import Split
+from kd_jax.devices import replicated
+from kd_jax.objective import no_metrics
+from kd_jax.pipeline import Run
+from kd_jax.step import Program, Resident, Teacher
+
+Shapes = Any  # a tree of jax.ShapeDtypeStruct
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of a stage.
+
+    Attributes:
+      steps: how many the stage has.
+      state, teacher, data: what it takes, as shapes; teacher is None where there is none.
+      lower: () -> jax.stages.Lowered.
+    """
+
+    steps: int
+    state: Shapes
+    teacher: Shapes
+    data: Shapes
+    lower: Callable[[], Any]
+
+
+def step_of(run: Run, name: str, devices: Sequence[Any], networks: dict[str, Shapes]) -> Step:
+    """A stage's step on a batch split over devices, attached or not; to be called and lowered
+    inside `platform.tracing_for` theirs.
+
+    Args:
+      run: from `pipeline.planned`.
+      networks: of the stages before it, as shapes; the stage's own is added.
+
+    Raises:
+      UsageError: stage, model and data don't fit together.
+    """
+    stage = run.experiment.stages[name]
+    taught = None
+    if isinstance(stage, Distill) and stage.teacher:
+        taught = (run.model(stage.teacher), networks[stage.teacher])
+    split = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+    with pipeline.flags_of(name):
+        program = jobs.program_of(stage, run.model(name), run.data, taught, 1)
+    program = dataclasses.replace(program, sharding=split)
+    programs, settings = compiled.build(program, loop=False), jobs.settings_of(stage)
+    seeds = _shape(jnp.uint32, len(run.groups[0]))
+    state = jax.eval_shape(programs.start, settings, seeds, networks.get(stage.start))
+    networks[name] = jax.eval_shape(state_lib.rest, state)
+    sums = jax.eval_shape(functools.partial(no_metrics, settings, seeds.size))
+    size = train_size(stage, run.data)
+    teacher = None if program.teacher is None else _teacher(run, name, taught, size)
+    data = _data(run, program, size)
+    given = (state, sums, teacher, data)
+    # One step, also where training runs many as one loop: that is what repeats.
+    one = programs.step if run.data.streamed else programs.single
+    if not run.data.streamed:
+        given = (*given, jax.eval_shape(programs.order, settings, seeds, state.step, data))
+    lower = functools.partial(one.lower, settings, seeds, *_placed(given, replicated(split)))
+    return Step(program.steps, state, teacher, data, lower)
+
+
+def _shape(dtype: Any, *sizes: int) -> Shapes:
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def _placed(shapes: Shapes, sharding: jax.sharding.Sharding) -> Shapes:
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes)
+
+
+def _data(run: Run, program: Program, size: int) -> Shapes:
+    """The stage's share of the training split; of a set that is streamed, a batch."""
+    train = run.data.train
+    assert isinstance(train, Split)
+    count = program.batch if run.data.streamed else size
+    shapes = [_shape(x.dtype, count, *x.shape[1:]) for x in (train.ids, train.inputs, train.labels)]
+    if run.data.streamed:
+        return Batch(*shapes, weights=_shape(jnp.float32, count))
+    return Resident(*shapes)
+
+
+def _teacher(run: Run, name: str, taught: Any, size: int) -> Shapes:
+    """As `taught.teacher_of` has it: logits [S, N, K] that were collected or are replayed, or the
+    teacher's variables."""
+    stage = run.experiment.stages[name]
+    known = stage.augment == Augment() or getattr(stage, "replay", "off") != "off"
+    if run.data.streamed or not known:
+        return Teacher(variables=taught[1].variables)
+    return Teacher(logits=_shape(jnp.float32, len(run.groups[0]), size, run.data.spec.classes))

@@ -1,0 +1,98 @@
+"""The verb `plan` of run.py."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+from rich.console import Console
+
+from kd_jax import flags, plan_table
+from kd_jax.chips import CHIPS, parse, tpu_slice
+from kd_jax.config import Experiment, smoke
+from kd_jax.errors import UsageError, require
+from kd_jax.plan import plan
+from kd_jax.progress import Screen
+
+HELP = """usage: python run.py plan NAME --topology v5e:4x4 [--batch N] [--FLAG VALUE ...]
+
+What an experiment would take on a TPU slice that is not attached: its training steps are compiled
+for it ahead of time, and memory, work, traffic and the least time are read from the programs. No
+data are read. These are figures of the compiler, not timings on a TPU.
+NAME is one of: {names}. Needs libtpu: pip install "kd-jax[tpu]".
+
+  --topology CHIP:SHAPE  the slice: {chips}, and its chips along each axis
+  --batch N              examples a step, on all chips together (default: each stage's own);
+                         auto: for each stage the largest that fits
+  --out FILE             writes the plan there as JSON, and the table beside it as .md
+  --smoke                the experiment in small, as with run
+
+Every field of the experiment is a flag, as with run: --compute bfloat16, --teacher vgg16, ...
+"""
+OWN = ("--topology", "--batch", "--out")
+
+
+def main(
+    arguments: list[str],
+    console: Console,
+    names: Sequence[str],
+    preset: Callable[[str], Experiment],
+) -> None:
+    """Plans one of the experiments named, whose config `preset` gives.
+
+    Raises:
+      UsageError: a flag, a slice or a batch that can't be.
+    """
+    known = ", ".join(names)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(HELP.format(names=known, chips=", ".join(CHIPS)), end="")
+        return
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(f"plan takes an experiment's name first: {known}")
+    name, *rest = arguments
+    base = preset(name)
+    own, rest = _own(rest)
+    if "--smoke" in rest:
+        rest = [word for word in rest if word != "--smoke"]
+        base = smoke(base)
+    experiment = flags.parse(base, rest, f"python run.py plan {name}")
+    require(
+        "--topology" in own,
+        f"plan needs --topology, a slice such as v5e:4x4; chips: {', '.join(CHIPS)}",
+    )
+    parse(own["--topology"])
+    batch = _batch(own.get("--batch"))
+    if not jax.config.jax_platforms:  # type: ignore[attr-defined]
+        # It computes nothing: it must not wait for an accelerator, nor take one from others.
+        jax.config.update("jax_platforms", "cpu")
+    target = tpu_slice(own["--topology"])
+    made = plan(experiment, target, batch, Screen(console).note)
+    plan_table.show(made, console)
+    if "--out" in own:
+        path = Path(own["--out"])
+        plan_table.write(made, path, f"python run.py plan {shlex.join(arguments)}")
+        Screen(console).line(f"plan: {path}, table: {path.with_suffix('.md')}")
+
+
+def _own(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(the verb's own flags with their values, the other arguments)."""
+    own: dict[str, str] = {}
+    rest: list[str] = []
+    for flag, words in flags.split([word for word in arguments if word not in ("-h", "--help")]):
+        if flag not in OWN:
+            rest += [flag, *words]
+            continue
+        said = " ".join(words)
+        require(len(words) == 1 and bool(said), f"{flag} takes one value, but got {said or 'none'}")
+        own[flag] = said
+    return own, rest + [word for word in arguments if word in ("-h", "--help")]
+
+
+def _batch(word: str | None) -> int | Literal["auto"] | None:
+    if word is None or word == "auto":
+        return word
+    try:
+        return int(word)
+    except ValueError:
+        raise UsageError(f"--batch {word!r}: must be a whole number, or auto") from None
