@@ -4,7 +4,7 @@ Paper: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 20
 https://arxiv.org/abs/1503.02531, section 3: teacher 2 x 1200 with dropout, weight constraints and
 jitter of two pixels, 67 test errors; student 2 x 800 without any of it, 146 alone and 74 distilled.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: TODO
+Cost: about 20 minutes a seed on two CPU cores (from the speed of two epochs of each stage)
 Command: python run.py run mnist_hinton
 Result: not run to the end yet.
 

@@ -4,8 +4,12 @@ Paper: Han, Pool, Tran, Dally, "Learning both Weights and Connections for Effici
 Networks", 2015, https://arxiv.org/abs/1506.02626 (LeNet-5: 0.80 % error, 431 K parameters, 12x
 fewer at 0.77 %); here distillation comes first.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: TODO
+Cost: about 5 minutes a seed on two CPU cores
 Command: python run.py run mnist_lenet5
+Result: seed 0 alone (--seeds 1), test accuracy: teacher 99.27 %; student alone 98.82 %, distilled
+99.10 %, distilled and pruned 99.00 % with 2,839 weights left, 14.7 kB, 117 times smaller than the
+teacher. AMD EPYC, 2 cores, Python 3.13.0, jax 0.12.0.1. Other than in the paper: the teacher sees
+images shifted by up to two pixels, and what is pruned is a student of a sixteenth of its size.
 """
 
 import dataclasses
