@@ -63,3 +63,11 @@ def test_the_four_steps_of_distillation_and_the_five_of_pruning():
     assert type(five.student).__name__ == "VGG"
     assert five.stages["prune"].start == "train"
     assert five.stages["prune"].schedule == Iterative(rounds=5, shape="geometric")
+
+
+@pytest.mark.parametrize("name", cli.names())
+def test_a_docstring_tells_paper_data_cost_and_command(name):
+    text = importlib.import_module(f"experiments.{name}").__doc__
+    for fact in ("Paper: ", "Data: ", "Cost: ", f"Command: python run.py run {name}", "Result: "):
+        assert f"\n{fact}" in text
+    assert "TODO" not in text
