@@ -93,13 +93,14 @@ def train_step(
     epoch = state.step // program.steps_per_epoch
     if program.sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, program.sharding)
+    # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
+    # neither views nor outputs are fused with what comes after.
     batch = augment(program.augment, settings.seed, epoch, batch, program.spec)
+    batch = jax.lax.optimization_barrier(batch)
     if soft is not None and not isinstance(soft, Outputs):
         assert program.teacher is not None
         soft = teach(program.teacher, soft, batch.inputs)
-    # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
-    # neither is fused with what comes after.
-    batch, soft = jax.lax.optimization_barrier((batch, soft))
+    soft = jax.lax.optimization_barrier(soft)
     key = randomness.at_step(settings.seed, "dropout", state.step)
 
     def loss_fn(params):
@@ -171,6 +172,7 @@ def record(
     if program.sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, program.sharding)
     batch = augment(program.augment, seed, epoch, batch, program.spec)
+    batch = jax.lax.optimization_barrier(batch)
     assert program.teacher is not None
     return rows, teach(program.teacher, variables, batch.inputs).logits.astype(jnp.float32)
 
