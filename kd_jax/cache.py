@@ -57,7 +57,7 @@ def _path(name: str, ending: str) -> Path:
 
 
 def _checksum(x: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -4,6 +4,7 @@ counts how long compiling takes."""
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -38,7 +39,7 @@ def since_start() -> float:
 def keep_programs() -> None:
     """Keeps compiled programs in the user's cache folder, which may be deleted any time; unless JAX
     has been told of another place, as by JAX_COMPILATION_CACHE_DIR."""
-    config = jax.config
+    config: Any = jax.config  # older versions don't declare all of their options
     if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
         return
     folder = cache_dir() / "programs"
