@@ -36,3 +36,12 @@ def call(capsys, monkeypatch):
         return status, printed.out, printed.err
 
     return main
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """XLA optimises little, as in a smoke run: compiling is most of what small stages take."""
+    from kd_jax import cli
+
+    with cli._compiling(quick=True):
+        yield

@@ -63,15 +63,7 @@ def again(run, folder, **changes):
     )
 
 
-QUICK = "jax_disable_most_optimizations"  # compiling is most of what such small stages take
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    before = jax.config.read(QUICK)
-    jax.config.update(QUICK, True)
-    yield
-    jax.config.update(QUICK, before)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +181,7 @@ def killed(checkpoint_seconds):
 def test_a_killed_run_ends_with_the_networks_of_one_that_was_not(tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(folder)]
-    environment = {**os.environ, QUICK.upper(): "1"}
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     process = subprocess.Popen(command, cwd=Path(__file__).parent, env=environment)
     steps = folder / "prune" / "seeds-0-1" / "steps"
     try:

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import pytest
 from tiny_experiment import tiny
 
@@ -12,15 +11,7 @@ from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.models import MODELS
 
-QUICK = "jax_disable_most_optimizations"  # compiling is most of what such small stages take
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    before = jax.config.read(QUICK)
-    jax.config.update(QUICK, True)
-    yield
-    jax.config.update(QUICK, before)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(autouse=True)
