@@ -188,10 +188,16 @@ def _resident(stage: Stage, program: Program, data: Dataset) -> Resident | None:
     """The stage's share of the training split on the device; None where the set is streamed."""
     if not isinstance(data.train, Split):
         return None
-    size = train_size(stage, data)
-    train = data.train
-    part = (train.ids[:size], train.inputs[:size], train.labels[:size])
-    return Resident(*hosts.place(part, replicated(program.sharding)))
+    part = shown(stage, data)
+    arrays = (part.ids, part.inputs, part.labels)
+    return Resident(*hosts.place(arrays, replicated(program.sharding)))
+
+
+def shown(stage: Stage, data: Dataset) -> Split:
+    """The training examples that a stage sees, of a set in memory; not copied."""
+    train, size = data.train, train_size(stage, data)
+    assert isinstance(train, Split)
+    return Split(inputs=train.inputs[:size], labels=train.labels[:size], ids=train.ids[:size])
 
 
 def _streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iterator[Batch]]:

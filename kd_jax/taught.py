@@ -12,11 +12,10 @@ import numpy as np
 from kd_jax import compiled, hosts
 from kd_jax.augment import Augment
 from kd_jax.checkpoint import Store
-from kd_jax.checks import train_size
 from kd_jax.config import Distill, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.errors import UsageError
-from kd_jax.jobs import Prepared, Taught
+from kd_jax.jobs import Prepared, Taught, shown
 from kd_jax.metrics import predictions
 from kd_jax.replay import Replay, identity
 from kd_jax.step import Teacher
@@ -33,10 +32,10 @@ def outputs_of(
         return None
     if store is not None and hosts.agreed(store.has("teacher_outputs")):
         return store.kept("teacher_outputs")["logits"]
-    shown = _shown(stage, data)
-    logits = predictions(compiled.predictor(teacher[0], data.spec), teacher[1], shown)[0]
+    part = shown(stage, data)
+    logits = predictions(compiled.predictor(teacher[0], data.spec), teacher[1], part)[0]
     if store is not None:
-        arrays = {"ids": shown.ids, "labels": shown.labels, "logits": logits}
+        arrays = {"ids": part.ids, "labels": part.labels, "logits": logits}
         arrays["probabilities"] = np.asarray(jax.nn.softmax(logits))
         store.keep("teacher_outputs", arrays)
     return logits
@@ -56,8 +55,8 @@ def teacher_of(
         return Teacher(variables=variables)
     if replay is None:
         raise UsageError(f"replay {stage.replay} needs a folder: fit(..., replay=FOLDER)")
-    shown = _shown(stage, prepared.data)
-    what = identity(prepared.program, teacher, shown, prepared.seeds)
+    part = shown(stage, prepared.data)
+    what = identity(prepared.program, teacher, part, prepared.seeds)
     top = min(stage.replay_top, prepared.data.spec.classes - 1)
     kept = Replay(replay, what, stage.replay, top)
 
@@ -67,12 +66,6 @@ def teacher_of(
         return Teacher(logits=hosts.place(kept.read(epoch), prepared.home))
 
     return of_epoch
-
-
-def _shown(stage: Stage, data: Dataset) -> Split:
-    """The training examples that a stage sees."""
-    assert isinstance(data.train, Split)  # checked before training
-    return data.train.take(np.arange(train_size(stage, data)))
 
 
 def _record(prepared: Prepared, variables: Any, epoch: int) -> np.ndarray:
