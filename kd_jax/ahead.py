@@ -19,9 +19,10 @@ from kd_jax.checks import train_size
 from kd_jax.config import Distill
 from kd_jax.data import Split
 from kd_jax.devices import replicated
+from kd_jax.lessons import logits_alone
 from kd_jax.objective import no_metrics
 from kd_jax.pipeline import Run
-from kd_jax.step import Program, Resident, Teacher
+from kd_jax.program import Program, Resident, Teacher
 
 Shapes = Any  # a tree of jax.ShapeDtypeStruct
 
@@ -60,11 +61,12 @@ def step_of(run: Run, name: str, devices: Sequence[Any], networks: dict[str, Sha
         taught = (run.model(stage.teacher), networks[stage.teacher])
     split = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
     with pipeline.flags_of(name):
-        program = jobs.program_of(stage, run.model(name), run.data, taught, 1)
+        program = jobs.program_of(stage, run.model(name), run.data, taught and taught[0], 1)
     program = dataclasses.replace(program, sharding=split)
     programs, settings = compiled.build(program, loop=False), jobs.settings_of(stage)
     seeds = _shape(jnp.uint32, len(run.groups[0]))
-    state = jax.eval_shape(programs.start, settings, seeds, networks.get(stage.start))
+    labels = jobs.labels_by_id(stage, run.data)
+    state = jax.eval_shape(programs.start, settings, seeds, networks.get(stage.start), labels)
     networks[name] = jax.eval_shape(state_lib.rest, state)
     sums = jax.eval_shape(functools.partial(no_metrics, settings, seeds.size))
     size = train_size(stage, run.data)
@@ -104,6 +106,6 @@ def _teacher(run: Run, name: str, taught: Any, size: int) -> Shapes:
     teacher's variables."""
     stage = run.experiment.stages[name]
     known = stage.augment == Augment() or getattr(stage, "replay", "off") != "off"
-    if run.data.streamed or not known:
+    if run.data.streamed or not known or not logits_alone(getattr(stage, "terms", {})):
         return Teacher(variables=taught[1].variables)
     return Teacher(logits=_shape(jnp.float32, len(run.groups[0]), size, run.data.spec.classes))

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_jax import randomness
+from kd_jax import lessons, randomness
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
 from kd_jax.datasets import Spec
@@ -19,10 +19,10 @@ from kd_jax.devices import replicated
 from kd_jax.forward import Model
 from kd_jax.objective import Metrics, Settings
 from kd_jax.platform import platform
+from kd_jax.program import Program
 from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
-from kd_jax.step import Program
 
 Array = jax.Array
 
@@ -33,7 +33,7 @@ class Compiled:
     metric has a leading axis of S seeds, the data have none.
 
     Attributes:
-      start: (snapshot or None) -> state at step 0.
+      start: (snapshot or None, labels by id) -> state at step 0; for the labels see Term.init.
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
       single: (state, sums, teacher, data, order) -> (state, sums), one step; donated likewise.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
@@ -117,19 +117,21 @@ def _dispatch(order, single, settings, seeds, state, sums, teacher, data, steps:
 
 
 def _starter(program: Program) -> Callable[..., TrainState]:
-    """(settings, seeds, snapshot or None) -> the state at step 0."""
+    """(settings, seeds, snapshot or None, labels by id) -> the state at step 0."""
 
-    def one(settings: Settings, given: Snapshot | None) -> TrainState:
+    def one(settings: Settings, given: Snapshot | None, labels: Array) -> TrainState:
         snapshot = fresh(program, settings.seed) if given is None else given
         if program.prunes:
             new = masks_lib.start(snapshot.params, program.include, program.exclude)
             masks = masks_lib.first(snapshot.masks, new)
             snapshot = dataclasses.replace(snapshot, masks=masks)
         grads = program.prunes and CRITERIA[program.criterion].needs_grads
-        return state_lib.start(snapshot, settings.optim, settings.ema is not None, grads)
+        terms = lessons.begin(program, settings.terms, settings.seed, labels)
+        return state_lib.start(snapshot, settings.optim, settings.ema is not None, grads, terms)
 
-    def start(settings, seeds, snapshot):
-        return over_seeds(one, None if snapshot is None else 0)(settings, seeds, snapshot)
+    def start(settings, seeds, snapshot, labels):
+        axes = (None if snapshot is None else 0, None)
+        return over_seeds(one, *axes)(settings, seeds, snapshot, labels)
 
     return start
 

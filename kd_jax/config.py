@@ -97,7 +97,7 @@ class Experiment:
                 f"but {name}.model is {stage.model!r}",
             )
         if isinstance(stage, Distill):
-            needs = not isinstance(stage, Prune)
+            needs = not isinstance(stage, Prune) and (stage.taught or not stage.terms)
             require(
                 bool(stage.teacher) or not needs,
                 f"{name}.teacher is empty, but to distil needs one: set it to a stage",

@@ -1,12 +1,13 @@
 """What a stage of an experiment is, as data: train, distil or prune."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from kd_jax.augment import Augment
-from kd_jax.distill import TERMS, LogitTerm
+from kd_jax.distill import TERMS, Term
 from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, PruningLoss, Schedule
@@ -59,7 +60,7 @@ class Distill(Train):
     """Stage whose network teaches."""
     hard_weight: float = 0.1
     """Weight of the cross-entropy with the labels."""
-    terms: dict[str, LogitTerm] = dataclasses.field(
+    terms: Mapping[str, Term] = dataclasses.field(
         default_factory=lambda: {"kd": TERMS["kd"]}, metadata=variants(TERMS)
     )
     """Distillation terms by name, each with its own weight; as a flag: names joined by +."""
@@ -73,14 +74,20 @@ class Distill(Train):
         super().__post_init__()
         require(self.hard_weight >= 0, f"hard-weight {self.hard_weight} must not be negative")
         require(
-            bool(self.teacher) or not self.terms,
-            f"teacher is empty, but the terms {', '.join(self.terms)} need one: set it to a stage, "
-            "or terms to none",
+            bool(self.teacher) or not self.taught,
+            f"teacher is empty, but the terms {', '.join(self.taught)} need one: set it to a "
+            "stage, or terms to none",
         )
         require(self.replay_top >= 0, f"replay-top {self.replay_top} must not be negative")
         require(
             self.replay_top == 0 or self.replay != "off",
             f"replay-top {self.replay_top} without replay: set replay to float16 or float32",
+        )
+        reading = [name for name, term in self.terms.items() if not term.logits_alone]
+        require(
+            self.replay == "off" or not reading,
+            f"replay {self.replay} keeps logits alone, and the terms {', '.join(reading)} read "
+            "features too: set replay to off",
         )
         complete = [name for name, term in self.terms.items() if term.complete]
         require(
@@ -100,6 +107,11 @@ class Distill(Train):
             "to learn from; set one above 0",
         )
 
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The terms that need a teacher."""
+        return tuple(name for name, term in self.terms.items() if term.taught)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prune(Distill):
@@ -108,7 +120,7 @@ class Prune(Distill):
     teacher: str = ""
     """Stage whose network teaches while retraining; empty: labels alone."""
     hard_weight: float = 1.0
-    terms: dict[str, LogitTerm] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
+    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
     sparsity: float = 0.8
     """Fraction of the prunable weights that are zero at the end, exactly."""
     criterion: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CRITERIA)}}}")] = "magnitude"
@@ -144,7 +156,7 @@ class Prune(Distill):
             "need a threshold above 0, and the others take none",
         )
         require(
-            not self.teacher or bool(self.terms),
+            not self.teacher or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
         )
 

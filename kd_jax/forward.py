@@ -48,10 +48,13 @@ class Model:
     Attributes:
       init: (key, inputs) -> {"params": tree, other collections}.
       forward: see Forward; in evaluation mode the collections come back unchanged.
+      tapped: paths of modules -> the same network, whose features also hold what these put out,
+        by path; None where it can't tell.
     """
 
     init: Callable[[Array, Array], Variables]
     forward: Forward
+    tapped: "Callable[[tuple[str, ...]], Model] | None" = None
 
 
 def _outputs(result: Any) -> Outputs:
@@ -73,24 +76,48 @@ def _mode_argument(function: Callable) -> Callable[[bool], dict[str, Any]]:
     return lambda train: {}
 
 
-def from_linen(module: nn.Module) -> Model:
-    """A Linen module whose __call__ takes inputs and, if it cares, `train` or `deterministic`."""
+def from_linen(module: nn.Module, taps: tuple[str, ...] = ()) -> Model:
+    """A Linen module whose __call__ takes inputs and, if it cares, `train` or `deterministic`.
+
+    Args:
+      taps: paths of modules within it, such as `encoder/Dense_0`, whose outputs are to be features.
+    """
     mode = _mode_argument(module.__call__)
+    captures = lambda m, method: method == "__call__" and "/".join(m.path) in taps  # noqa: E731
 
     def init(key: Array, inputs: Array) -> Variables:
         return dict(module.init({"params": key, "dropout": key}, inputs, **mode(False)))
 
     def forward(variables, inputs, train=False, key=None):
         collections = {name: value for name, value in variables.items() if name != "params"}
-        if not train:
-            return _outputs(module.apply(variables, inputs, **mode(False))), collections
-        rngs = None if key is None else {"dropout": key}
+        rngs = {"dropout": key} if train and key is not None else None
+        mutable = [*collections] * train + ["intermediates"] * bool(taps)
         result, updated = module.apply(
-            variables, inputs, **mode(True), rngs=rngs, mutable=list(collections)
+            variables,
+            inputs,
+            **mode(train),
+            rngs=rngs,
+            mutable=mutable,
+            capture_intermediates=captures if taps else False,
         )
-        return _outputs(result), {**collections, **updated}
+        outputs, updated = _outputs(result), dict(updated)
+        captured = _captured(updated.pop("intermediates", {}), taps)
+        outputs = Outputs(logits=outputs.logits, features=outputs.features | captured)
+        return outputs, {**collections, **updated}
 
-    return Model(init, forward)
+    return Model(init, forward, lambda paths: from_linen(module, paths))
+
+
+def _captured(intermediates: Any, taps: tuple[str, ...]) -> dict[str, Array]:
+    """{path: what the module there put out, the last time}; of several outputs the first."""
+    found = {}
+    for path in taps:
+        node = intermediates
+        for name in path.split("/"):
+            node = node.get(name, {})
+        if "__call__" in node:
+            found[path] = jax.tree.leaves(node["__call__"][-1])[0]
+    return found
 
 
 def from_apply(apply: Callable, variables: Variables) -> Model:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, hosts
+from kd_jax import compiled, hosts, lessons
 from kd_jax import state as state_lib
 from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape, train_size
@@ -20,10 +20,10 @@ from kd_jax.forward import Model
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings
+from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import allocate
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
-from kd_jax.step import Program, Resident, Teacher
 from kd_jax.stream import View, stream
 from kd_jax.tree import named_leaves
 
@@ -55,6 +55,11 @@ class Prepared:
         """Where arrays live that are not split over devices."""
         return replicated(self.program.sharding)
 
+    def begin(self, network: Snapshot | None) -> TrainState:
+        """The state at step 0, from a network [S, ...] or, with None, from fresh parameters."""
+        labels = labels_by_id(self.stage, self.data)
+        return self.compiled.start(self.settings, self.seeds, network, labels)
+
 
 def prepare(
     stage: Stage,
@@ -65,7 +70,7 @@ def prepare(
     devices: int,
 ) -> Prepared:
     """Raises UsageError where stage, model, data and teacher don't fit together."""
-    program = program_of(stage, model, data, teacher, devices)
+    program = program_of(stage, model, data, teacher and teacher[0], devices)
     programs = compiled.build(program, loops_well(model, example_shape(data)))
     seed_array = jnp.asarray(seeds, jnp.uint32)
     resident = _resident(stage, program, data)
@@ -73,18 +78,19 @@ def prepare(
 
 
 def program_of(
-    stage: Stage, model: Model, data: Dataset, teacher: Taught | None, devices: int
+    stage: Stage, model: Model, data: Dataset, teacher: Model | None, devices: int
 ) -> Program:
     """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
     terms = getattr(stage, "terms", {})
-    require(not terms or teacher is not None, "a stage with distillation terms needs a teacher")
-    if terms and teacher is not None:
-        check_model("teacher", teacher[0], data)
+    taught = any(term.taught for term in terms.values())
+    require(not taught or teacher is not None, "a stage with distillation terms needs a teacher")
+    if taught and teacher is not None:
+        check_model("teacher", teacher, data)
     steps_per_epoch = train_size(stage, data) // stage.batch
     program = Program(
         model=model,
-        teacher=teacher[0] if teacher is not None and terms else None,
+        teacher=teacher if taught else None,
         spec=data.spec,
         augment=stage.augment,
         batch=stage.batch,
@@ -92,6 +98,7 @@ def program_of(
         steps_per_epoch=steps_per_epoch,
         sharding=batch_sharding(devices, stage.batch),
     )
+    program = lessons.tapped(program, terms)
     if isinstance(stage, Prune):
         return dataclasses.replace(
             program,
@@ -116,6 +123,18 @@ def settings_of(stage: Stage) -> Settings:
         penalty=stage.penalty if isinstance(stage, Prune) else None,
         ema=stage.ema,
     )
+
+
+def labels_by_id(stage: Stage, data: Dataset) -> Array:
+    """int32 [N], the label of the stage's example of each id, -1 where there is none; [0] where no
+    distillation term asks for it."""
+    terms = getattr(stage, "terms", {})
+    if not any(term.remembers for term in terms.values()):
+        return jnp.zeros((0,), jnp.int32)
+    part = shown(stage, data)
+    labels = np.full(int(np.max(part.ids)) + 1, -1, np.int32)
+    labels[part.ids] = part.labels
+    return jnp.asarray(labels)
 
 
 def _events(stage: Stage, program: Program, state: TrainState) -> dict[int, Any]:

@@ -17,7 +17,7 @@ from kd_jax.compiled import Compiled
 from kd_jax.devices import replicated
 from kd_jax.errors import UsageError
 from kd_jax.objective import Settings, no_metrics
-from kd_jax.step import Program, Resident, Teacher
+from kd_jax.program import Program, Resident, Teacher
 
 PIECE_SECONDS = 1.0  # how long the device may work before we look at it again
 

@@ -1,5 +1,6 @@
 """What a step minimises: hard labels, what the teacher says, and a penalty on the weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -7,11 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.augment import smooth
-from kd_jax.batch import Batch
-from kd_jax.distill import LogitTerm, cross_entropy
-from kd_jax.forward import Outputs
+from kd_jax.distill import Lesson, Own, Term, cross_entropy
 from kd_jax.optim import Optim
 from kd_jax.prune import PruningLoss
+from kd_jax.tree import Tree
 
 Array = jax.Array
 Metrics = dict[str, Array]
@@ -35,7 +35,7 @@ class Settings:
     optim: Optim
     label_smoothing: float
     hard_weight: float
-    terms: dict[str, LogitTerm]
+    terms: Mapping[str, Term]
     penalty: PruningLoss | None
     ema: float | None
 
@@ -50,31 +50,39 @@ def no_metrics(settings: Settings, seeds: int) -> Metrics:
 
 def objective(
     settings: Settings,
-    student: Outputs,
-    teacher: Outputs | None,
-    batch: Batch,
+    lesson: Lesson,
+    owns: dict[str, Own],
+    weights: Array,
     params: Any,
     masks: Any,
-) -> tuple[Array, Metrics]:
-    """(loss to minimise, means over the batch to report).
+) -> tuple[Array, tuple[Metrics, dict[str, Tree]]]:
+    """(loss to minimise, (means over the batch to report, {term: its next state})).
 
-    loss = mean_B[ hard_weight · CE(labels) + Σ_i weight_i · term_i ] + weight · penalty.
+    loss = mean_B[ hard_weight · CE(labels) + Σ_i weight_i · term_i ] + weight · penalty, the mean
+    over the examples whose `weights` [B] are 1. A term of the whole batch is a scalar already.
     Each metric is a float32 scalar; terms are reported before their weights.
+
+    Args:
+      owns: {name: what the term carries}, for those that carry anything.
     """
-    count = jnp.maximum(jnp.sum(batch.weights), 1.0)
-    mean = lambda values: jnp.sum(values * batch.weights) / count  # noqa: E731
-    assert batch.targets is not None, "the batch must be prepared (augment.prepare)"
-    hard = mean(cross_entropy(student.logits, smooth(batch.targets, settings.label_smoothing)))
+    count = jnp.maximum(jnp.sum(weights), 1.0)
+    mean = lambda values: jnp.sum(values * weights) / count if values.ndim else values  # noqa: E731
+    hard = mean(
+        cross_entropy(lesson.student.logits, smooth(lesson.targets, settings.label_smoothing))
+    )
     metrics = {"hard": hard}
     loss = settings.hard_weight * hard
+    states = {}
     for name, term in settings.terms.items():
-        assert teacher is not None, "terms need a teacher; the config checks that there is one"
-        metrics[name] = mean(term(student.logits, teacher.logits, batch.targets))
-        loss += term.weight * metrics[name]
+        values, state = term.evaluate(owns.get(name, Own()), lesson)
+        if name in owns:
+            states[name] = state
+        metrics[name] = mean(values)
+        loss += term.weight * term.factor(lesson.epoch) * metrics[name]
     if settings.penalty is not None:
         value, parts = settings.penalty(params, masks)
         loss += settings.penalty.weight * value
         metrics |= {f"penalty_{name}": part for name, part in parts.items()}
-    correct = jnp.argmax(student.logits, axis=-1) == batch.labels
+    correct = jnp.argmax(lesson.student.logits, axis=-1) == lesson.labels
     metrics |= {"loss": loss, "accuracy": mean(correct.astype(jnp.float32))}
-    return loss, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+    return loss, (jax.tree.map(lambda x: x.astype(jnp.float32), metrics), states)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kd_jax import checks, hosts, stages
+from kd_jax import checks, hosts, jobs, stages
 from kd_jax.checkpoint import Store, write_json
 from kd_jax.config import Distill, Experiment, Prune
 from kd_jax.data import Dataset, load, outline
@@ -129,6 +129,15 @@ def _check(run: Run) -> None:
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
             seeds = len(run.groups[0])
             checks.check(description, run.model(stage), run.data, experiment.devices, who, seeds)
+            _check_terms(run, stage)
+
+
+def _check_terms(run: Run, stage: str) -> None:
+    """Whether the features that distillation terms read suit each other."""
+    description = run.experiment.stages[stage]
+    if isinstance(description, Distill) and description.terms:
+        teacher = run.model(description.teacher) if description.teacher else None
+        jobs.program_of(description, run.model(stage), run.data, teacher, run.experiment.devices)
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
+from kd_jax.program import Program
 from kd_jax.state import Snapshot
-from kd_jax.step import Program
 
 CHUNK = 1 << 20  # bytes of a record
 

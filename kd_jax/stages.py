@@ -58,7 +58,7 @@ def run(
     prepared = prepare(stage, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
     start = hosts.place(start, prepared.home)  # it may come from other devices
-    state = prepared.compiled.start(prepared.settings, prepared.seeds, start)
+    state = prepared.begin(start)
     facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps}
     soft = None
     if teacher is not None:

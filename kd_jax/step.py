@@ -4,18 +4,19 @@ the masks, predict, and record what the teacher says."""
 import dataclasses
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
+from kd_jax import lessons, randomness
 from kd_jax import optim as optim_lib
-from kd_jax import randomness
-from kd_jax.augment import Augment, augment, normalise
+from kd_jax.augment import augment, normalise
 from kd_jax.batch import Batch
 from kd_jax.datasets import Spec
+from kd_jax.distill import Own
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.objective import Metrics, Settings, objective
+from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import std_thresholds
@@ -23,64 +24,6 @@ from kd_jax.state import Snapshot, TrainState
 from kd_jax.teacher import teach
 
 Array = jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """The static choices of a stage: what is compiled once and never changes.
-
-    Attributes:
-      model: the network in training.
-      teacher: the network that teaches, or None.
-      spec: facts of the data set.
-      augment: which augmentations.
-      batch: examples a step.
-      steps: steps of the stage.
-      steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
-      prunes: whether the stage has masks of its own.
-      include, exclude: patterns of the parameters that get a mask.
-      criterion: name of the pruning criterion.
-      scope: how masks are cut: "layer", "global", "threshold" or "std".
-      sharding: over which devices a batch is split, or None.
-    """
-
-    model: Model
-    teacher: Model | None
-    spec: Spec
-    augment: Augment
-    batch: int
-    steps: int
-    steps_per_epoch: int
-    prunes: bool = False
-    include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE
-    exclude: tuple[str, ...] = ()
-    criterion: str = "magnitude"
-    scope: str = "layer"
-    sharding: jax.sharding.NamedSharding | None = None
-
-
-@flax.struct.dataclass
-class Teacher:
-    """What the teacher brings to a stage: its variables, or its logits if they were collected
-    beforehand. Never donated, saved or updated.
-
-    Attributes:
-      variables: as Model.forward takes them, or None.
-      logits: float32 [N, K] in the order of the resident data, or None; where examples are
-        augmented, those of one epoch's views.
-    """
-
-    variables: Variables | None = None
-    logits: Array | None = None
-
-
-@flax.struct.dataclass
-class Resident:
-    """A split that lives on the device: ids int32 [N], inputs [N, ...], labels int32 [N]."""
-
-    ids: Array
-    inputs: Array
-    labels: Array
 
 
 def train_step(
@@ -94,25 +37,28 @@ def train_step(
     if program.sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, program.sharding)
     # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
-    # neither views nor outputs are fused with what comes after.
+    # neither views nor, in a lesson, outputs are fused with what comes after.
     batch = augment(program.augment, settings.seed, epoch, batch, program.spec)
     batch = jax.lax.optimization_barrier(batch)
-    if soft is not None and not isinstance(soft, Outputs):
-        assert program.teacher is not None
-        soft = teach(program.teacher, soft, batch.inputs)
-    soft = jax.lax.optimization_barrier(soft)
+    lesson = lessons.lesson(program, settings, state.step, batch, soft)
     key = randomness.at_step(settings.seed, "dropout", state.step)
+    owns: dict[str, Own] = state.extra.get("terms", {})
 
-    def loss_fn(params):
+    def loss_fn(params, own_params):
         params = masks_lib.apply(state.masks, params)
         variables = {"params": params, **state.collections}
         outputs, collections = program.model.forward(variables, batch.inputs, train=True, key=key)
-        loss, metrics = objective(settings, outputs, soft, batch, params, state.masks)
-        return loss, (collections, metrics)
+        carried = {name: Own(own_params[name], own.state) for name, own in owns.items()}
+        told = dataclasses.replace(lesson, student=outputs, student_params=params)
+        given = (carried, batch.weights, params, state.masks)
+        loss, (metrics, states) = objective(settings, told, *given)
+        return loss, (collections, metrics, states)
 
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
-    (_, (collections, metrics)), grads = gradient(state.params)
+    gradient = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
+    own_params = {name: own.params for name, own in owns.items()}
+    (_, (collections, metrics, states)), (grads, own_grads) = gradient(state.params, own_params)
     state = dataclasses.replace(state, collections=collections)
+    state = lessons.move(program, settings, state, own_grads, states)
     return _update(program, settings, state, grads), metrics
 
 
@@ -228,8 +174,16 @@ def change_masks(
         masks=masks,
         params=masks_lib.apply(masks, state.params),
         opt_state=masks_lib.mask_like(masks, state.params, state.opt_state),
-        extra=masks_lib.mask_like(masks, state.params, state.extra),
+        extra=_masked(masks, state.params, state.extra),
     )
+
+
+def _masked(masks: Any, params: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    """What a state carries besides, with zeros for what is pruned. Distillation terms are left out:
+    a projector is no part of the network, whatever its parameters are called."""
+    of_terms = {name: extra[name] for name in ("terms", "terms_opt_state") if name in extra}
+    others = {name: part for name, part in extra.items() if name not in of_terms}
+    return masks_lib.mask_like(masks, params, others) | of_terms
 
 
 def predict(model: Model, spec: Spec, snapshot: Snapshot, inputs: Array) -> Array:

@@ -5,6 +5,7 @@ these, and any of these or None.
 """
 
 import types
+from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from kd_jax.errors import UsageError, did_you_mean
@@ -63,7 +64,7 @@ def fits(kind: Any, value: Any) -> bool:
             return False
         kinds = (inner[0],) * len(value) if inner[-1] is Ellipsis else inner
         return len(kinds) == len(value) and all(map(fits, kinds, value))
-    if origin is dict:
+    if origin in (dict, Mapping):
         return isinstance(value, dict) and all(fits(inner[1], item) for item in value.values())
     if kind in (int, float) and isinstance(value, bool):
         return False

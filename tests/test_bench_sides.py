@@ -8,12 +8,14 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kd_jax.batch import Batch
 from kd_jax.bench import CASES, Work, jax_side, process
 from kd_jax.bench.cases import PRUNED, SOFT, at_batch, request
+from kd_jax.distill import Lesson
 from kd_jax.errors import UsageError
 from kd_jax.forward import Outputs, from_linen
 from kd_jax.jobs import settings_of
@@ -136,5 +138,10 @@ def test_pytorch_computes_the_same_loss(torch_python):
         ids=np.arange(6), inputs=student, labels=labels, weights=np.ones(6, np.float32),
         targets=np.eye(10, dtype=np.float32)[labels],
     )  # fmt: skip
-    ours, _ = objective(settings_of(SOFT), Outputs(student), Outputs(teacher), batch, {}, {})
+    assert batch.targets is not None
+    lesson = Lesson(
+        student=Outputs(student), teacher=Outputs(teacher), targets=batch.targets, labels=labels,
+        ids=batch.ids, epoch=jnp.float32(0), key=jax.random.key(0),
+    )  # fmt: skip
+    ours, _ = objective(settings_of(SOFT), lesson, {}, batch.weights, {}, {})
     assert float(ours) == pytest.approx(theirs, rel=1e-5)

@@ -8,7 +8,10 @@ from tiny_experiment import tiny
 
 from kd_jax import flags
 from kd_jax.config import Experiment
+from kd_jax.distill import TERMS
 from kd_jax.prune import PENALTIES
+
+KNOWN = ", ".join(sorted(TERMS))
 
 
 @pytest.mark.parametrize(
@@ -35,11 +38,11 @@ from kd_jax.prune import PENALTIES
         ("--student --seeds 3", "--student takes one of lenet_300_100, "),
         ("--student a b", "--student takes one of "),
         ("--student=", "--student '' is unknown."),
-        ("--distill.terms kd+foo", "--distill.terms 'foo' is unknown. Known: kd, logits, mixture."),
-        ("--distill.terms=", "--distill.terms '' is unknown. Known: kd, logits, mixture."),
+        ("--distill.terms kd+foo", "--distill.terms 'foo' is unknown. "),
+        ("--distill.terms=", f"--distill.terms '' is unknown. Known: {KNOWN}."),
         (
             "--distill.terms kd logits",
-            "--distill.terms takes one of kd, mixture, logits, or several joined by +, but got ",
+            f"--distill.terms takes one of {', '.join(TERMS)}, or several joined by +, but got ",
         ),
         ("--distill.terms kd+", "--distill.terms 'kd+' has no name beside a +: put one there"),
         ("--distill.terms +kd", "--distill.terms '+kd' has no name beside a +: put one there"),

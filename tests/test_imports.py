@@ -16,11 +16,13 @@ errors tree randomness batch units hlo platform
 datasets values chips traffic
 splits stream sources cache hosts
 data augment
-models distill prune forward optim cost
+models forward optim cost
+distill prune
 teacher devices state
 config_stages
-config objective metrics
-serialize checks step checkpoint
+config objective metrics program
+serialize lessons checkpoint
+checks step
 compiled replay
 loop
 jobs roofline

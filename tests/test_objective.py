@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kd_jax.batch import Batch
-from kd_jax.distill import KD, LogitRegression, Mixture
+from kd_jax.distill import KD, Lesson, LogitRegression, Mixture
 from kd_jax.forward import Outputs
 from kd_jax.objective import Settings, no_metrics, objective
 from kd_jax.optim import Optim
@@ -42,9 +42,18 @@ def settings(**changes):
     return plain.replace(**changes)
 
 
-def found(settings, batch=batch(), student=STUDENT, teacher=TEACHER, masks=MASKS):  # noqa: B008
-    outputs = Outputs(jnp.asarray(student)), Outputs(jnp.asarray(teacher))
-    return objective(settings, *outputs, batch, PARAMS, masks)
+def found(settings, batch=batch(), student=STUDENT, teacher=TEACHER, masks=MASKS, epoch=0):  # noqa: B008
+    lesson = Lesson(
+        student=Outputs(jnp.asarray(student)),
+        teacher=Outputs(jnp.asarray(teacher)),
+        targets=batch.targets,
+        labels=batch.labels,
+        ids=batch.ids,
+        epoch=jnp.float32(epoch),
+        key=jax.random.key(0),
+    )
+    loss, (metrics, _) = objective(settings, lesson, {}, batch.weights, PARAMS, masks)
+    return loss, metrics
 
 
 def test_labels_alone():

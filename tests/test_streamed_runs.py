@@ -19,8 +19,9 @@ from kd_jax.compiled import fresh
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
 from kd_jax.objective import Settings
+from kd_jax.program import Program
 from kd_jax.state import start
-from kd_jax.step import Program, train_step
+from kd_jax.step import train_step
 
 
 class Memory:

@@ -14,9 +14,9 @@ from kd_jax.datasets import DATASETS
 from kd_jax.forward import Model, from_linen
 from kd_jax.jobs import Taught
 from kd_jax.objective import no_metrics
+from kd_jax.program import Teacher
 from kd_jax.serialize import from_data
 from kd_jax.state import Snapshot, no_masks
-from kd_jax.step import Teacher
 
 Array = jax.Array
 
@@ -38,7 +38,7 @@ def prepare(request: dict[str, Any]) -> tuple[Run, Facts]:
     prepared = jobs.prepare(stage, student, data, teacher, range(seeds), devices=1)
     program, programs = prepared.program, prepared.compiled
     given = (prepared.settings, prepared.seeds)
-    state = programs.start(*given, None)
+    state = prepared.begin(None)
     brings = teacher and _brings(teacher, data, seeds, request["collected"])
     job = jobs.job_of(prepared, brings, state)
     if 0 in job.events:

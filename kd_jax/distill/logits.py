@@ -10,74 +10,26 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from kd_jax.distill.divergences import cross_entropy, floats, kl_divergence
+from kd_jax.distill.term import Lesson, Own, Term
 from kd_jax.errors import require_between
-from kd_jax.tree import traceable
+from kd_jax.tree import Tree, traceable
 
 Array = jax.Array
 
 
-def _floats(*arrays: Array) -> list[Array]:
-    """All arrays in one dtype, at least float32: half precision can't hold a softmax's tail."""
-    wide = any(a.dtype == jnp.float64 for a in arrays)
-    return [jnp.asarray(a, jnp.float64 if wide else jnp.float32) for a in arrays]
-
-
-def cross_entropy(logits: Array, targets: Array) -> Array:
-    """−Σ_k y_k log softmax(z)_k, [B], of logits [B, K] and distributions [B, K] (one-hot, mixed).
-
-    0·log 0 = 0: a class whose logit is −inf costs nothing where its target is zero.
-    """
-    logits, targets = _floats(logits, targets)
-    log_q = jax.nn.log_softmax(logits)
-    nothing = (targets == 0) & jnp.isneginf(log_q)
-    return -jnp.sum(targets * jnp.where(nothing, 0, log_q), axis=-1)
-
-
-def kl_divergence(teacher_logits: Array, student_logits: Array) -> Array:
-    """KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), [B], p and q the softmaxes of logits [B, K].
-
-    Value and both gradients are finite for any finite logits. A class that underflows to p_k = 0
-    adds nothing to any of them, so −inf logits may mask classes of teacher and student alike.
-    """
-    teacher_logits, student_logits = _floats(teacher_logits, student_logits)
-    log_p, log_q = jax.nn.log_softmax(teacher_logits), jax.nn.log_softmax(student_logits)
-    p = jnp.exp(log_p)
-    # Selected before the subtraction: −inf − −inf is NaN, and a later `where` keeps its gradient.
-    log_p, log_q = jnp.where(p > 0, log_p, 0), jnp.where(p > 0, log_q, 0)
-    return jnp.sum(p * (log_p - log_q), axis=-1)
-
-
-def kl_from_probabilities(target: Array, log_q: Array) -> Array:
-    """KL(p ‖ q) = Σ_k p_k log(p_k / q_k), [B], of probabilities p [B, K] and log q [B, K].
-
-    Where p_k = 0 the term is 0 and its gradients are finite (that by p_k, in truth −inf, is
-    −log q_k), unlike p·(log p − log q), whose gradient by q there is NaN.
-    """
-    target, log_q = _floats(target, log_q)
-    log_p = jnp.log(jnp.where(target > 0, target, 1))
-    nothing = (target == 0) & jnp.isneginf(log_q)
-    return jnp.sum(target * (log_p - jnp.where(nothing, 0, log_q)), axis=-1)
-
-
 @traceable
-class LogitTerm:
-    """A loss of the student's and the teacher's logits.
-
-    Attributes:
-      weight: its factor in the objective, >= 0.
-    """
-
-    weight: float = 1.0
-
-    complete: ClassVar[bool] = False
-    """True where the hard-label term is inside: the objective's own must then have weight 0."""
-
-    def __post_init__(self):
-        require_between(f"{type(self).__name__}.weight", self.weight, 0)
+class LogitTerm(Term):
+    """A loss of the student's and the teacher's logits."""
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
         """The unweighted loss, float32 [B], of logits [B, K] twice and distributions [B, K]."""
         raise NotImplementedError
+
+    def evaluate(self, own: Own, lesson: Lesson) -> tuple[Array, Tree]:
+        assert lesson.teacher is not None, "the config checks that there is a teacher"
+        said = self(lesson.student.logits, lesson.teacher.logits, lesson.targets)
+        return said, own.state
 
 
 @traceable
@@ -98,12 +50,12 @@ class KD(LogitTerm):
     weight: float = 0.9
 
     def __post_init__(self):
-        LogitTerm.__post_init__(self)
+        Term.__post_init__(self)
         require_between(f"{type(self).__name__}.temperature", self.temperature, 0, open_low=True)
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
         del targets
-        z_s, z_t = _floats(student_logits, teacher_logits)
+        z_s, z_t = floats(student_logits, teacher_logits)
         T = self.temperature
         return T**2 * kl_divergence(z_t / T, z_s / T)
 
@@ -125,7 +77,7 @@ class Mixture(LogitTerm):
     complete: ClassVar[bool] = True
 
     def __post_init__(self):
-        LogitTerm.__post_init__(self)
+        Term.__post_init__(self)
         require_between(f"{type(self).__name__}.alpha", self.alpha, 0, 1)
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
@@ -144,5 +96,5 @@ class LogitRegression(LogitTerm):
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
         del targets
-        z_s, z_t = _floats(student_logits, teacher_logits)
+        z_s, z_t = floats(student_logits, teacher_logits)
         return jnp.mean((z_s - z_t) ** 2, axis=-1)

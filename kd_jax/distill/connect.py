@@ -1,0 +1,102 @@
+"""What brings a student's features to the teacher's shapes: small layers as pure functions of their
+parameters. They exist in training alone, so that batch norm has no running statistics."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from kd_jax.models.layers import convolve
+from kd_jax.tree import Tree
+
+Array = jax.Array
+
+
+def init_dense(key: Array, inputs: int, outputs: int, bias: bool = True) -> Tree:
+    """A linear layer [inputs] -> [outputs], with torch.nn.Linear's initial values."""
+    return init_conv(key, (), inputs, outputs, bias)
+
+
+def init_conv(
+    key: Array, window: tuple[int, ...], inputs: int, outputs: int, bias: bool = False
+) -> Tree:
+    """A convolution's kernel [*window, inputs, outputs], uniform in ±1/√fan_in as torch has it."""
+    shape = (*window, inputs, outputs)
+    bound = math.prod(shape[:-1]) ** -0.5
+    draw = lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)  # noqa: E731
+    keys = jax.random.split(key)
+    params = {"kernel": draw(keys[0], shape)}
+    return params | ({"bias": draw(keys[1], (outputs,))} if bias else {})
+
+
+def init_norm(channels: int) -> Tree:
+    """Batch norm: scale 1 and bias 0."""
+    return {"scale": jnp.ones((channels,)), "bias": jnp.zeros((channels,))}
+
+
+def dense(params: Tree, x: Array) -> Array:
+    """[..., inputs] -> [..., outputs]."""
+    y = x @ params["kernel"].astype(x.dtype)
+    return _biased(params, y)
+
+
+def conv(params: Tree, x: Array, stride: int = 1, padding: int | str | None = None) -> Array:
+    """[B, H, W, inputs] -> [B, H', W', outputs]; padded by half the window or as told."""
+    kernel = params["kernel"].astype(x.dtype)
+    if padding is None or isinstance(padding, int):
+        sides = [kernel.shape[0] // 2 if padding is None else padding] * 2
+        padding = [tuple(sides)] * 2  # type: ignore[assignment]
+    y = convolve(
+        x,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return _biased(params, y)
+
+
+def double(params: Tree, x: Array) -> Array:
+    """Transposed convolution with stride 2, [B, H, W, inputs] -> [B, 2H, 2W, outputs]."""
+    y = jax.lax.conv_transpose(
+        x,
+        params["kernel"].astype(x.dtype),
+        (2, 2),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return _biased(params, y)
+
+
+def _biased(params: Tree, y: Array) -> Array:
+    if "bias" not in params:
+        return y
+    return y + params["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+def norm(params: Tree, x: Array, epsilon: float = 1e-5) -> Array:
+    """Batch norm of [B, ..., C] by the statistics of the batch, all devices' together."""
+    axes = tuple(range(x.ndim - 1))
+    x32 = x.astype(jnp.float32)
+    mean = jnp.mean(x32, axes, keepdims=True)
+    variance = jnp.mean((x32 - mean) ** 2, axes, keepdims=True)
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    scale, bias = params["scale"].reshape(shape), params["bias"].reshape(shape)
+    return ((x32 - mean) * jax.lax.rsqrt(variance + epsilon) * scale + bias).astype(x.dtype)
+
+
+def pool_to(x: Array, height: int, width: int) -> Array:
+    """Adaptive average pooling of [B, H, W, C] to [B, height, width, C], as torch has it: place i
+    is the mean over rows ⌊iH/height⌋ to ⌈(i+1)H/height⌉."""
+    for axis, size in ((1, height), (2, width)):
+        x = jnp.einsum("bhwc,hi->biwc" if axis == 1 else "bhwc,wi->bhic", x, _bins(x, axis, size))
+    return x
+
+
+def _bins(x: Array, axis: int, size: int) -> Array:
+    """[length, size], the share of each place of the input in each of the output."""
+    length = x.shape[axis]
+    places, bins = jnp.arange(length)[:, None], jnp.arange(size)[None]
+    first, last = bins * length // size, -(-(bins + 1) * length // size)
+    inside = ((places >= first) & (places < last)).astype(x.dtype)
+    return inside / jnp.sum(inside, axis=0, keepdims=True)

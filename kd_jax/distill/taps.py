@@ -1,0 +1,131 @@
+"""Which features of student and teacher a term compares: named ones of our models, or the outputs
+of any of a network's modules."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import jax
+
+from kd_jax.distill.term import Lesson, Own, Term
+from kd_jax.errors import did_you_mean, require
+from kd_jax.forward import Outputs
+from kd_jax.tree import Tree, traceable
+
+Array = jax.Array
+Names = tuple[str, ...]
+Pairs = list[tuple[Array, Array]]
+
+KINDS = {
+    "stages": "the end of each stage",
+    "pre": "the end of each stage, before its last activation",
+    "second": "the end of the second stage",
+    "last": "the end of the last stage",
+    "pooled": "what the classifier is given",
+    "from_stem": "the stem and the end of each stage",
+}
+
+
+@traceable
+class FeatureTerm(Term):
+    """A loss of features. Which, is said by names; left out, they are those of the publication.
+
+    Names are those that the model's documentation lists (stem, stage1, stage1_pre, ..., pooled), or
+    paths of modules such as stage2_block0/conv1. Both lists must be of one length; nothing is cut.
+    """
+
+    student_taps: Names = ()
+    """Features of the student; none: those that the loss was published with."""
+    teacher_taps: Names = ()
+    """Features of the teacher, one for each of the student's; none: the published ones."""
+
+    kind: ClassVar[str] = "stages"
+    """Which features were published with it, see KINDS."""
+    rank: ClassVar[int | None] = None
+    """Axes that a feature must have: 4 for maps [B, H, W, C]; None: any."""
+    logits_alone: ClassVar[bool] = False
+
+    def taps(self) -> tuple[Names, Names]:
+        return self.student_taps, self.teacher_taps
+
+    def reads(self, student: Outputs, teacher: Outputs | None) -> tuple[list[str], list[str]]:
+        assert teacher is not None, "the config checks that there is a teacher"
+        names = [
+            list(self.student_taps) or published(self.kind, student, "student"),
+            list(self.teacher_taps) or published(self.kind, teacher, "teacher"),
+        ]
+        counts = [len(of) for of in names]
+        require(
+            counts[0] == counts[1],
+            f"student-taps {', '.join(names[0])} are {counts[0]}, and the teacher's "
+            f"{', '.join(names[1])} are {counts[1]}: name as many of both by student-taps and "
+            "teacher-taps",
+        )
+        for said, of, who in zip((student, teacher), names, ("student", "teacher"), strict=True):
+            _check(said, of, who, self.rank)
+        return names[0], names[1]
+
+    def pairs(self, student: Outputs, teacher: Outputs | None) -> Pairs:
+        """(the student's feature, the teacher's) of each tap."""
+        assert teacher is not None
+        ours, theirs = self.reads(student, teacher)
+        features = student.features, teacher.features
+        return [(features[0][a], features[1][b]) for a, b in zip(ours, theirs, strict=True)]
+
+    def init(self, key: Array, student: Outputs, teacher: Outputs | None, labels: Array) -> Own:
+        return Own(params=self.connectors(key, self.pairs(student, teacher)))
+
+    def connectors(self, key: Array, pairs: Pairs) -> Tree:
+        """Fresh parameters that bring the student's features, as shapes, to the teacher's; by
+        default there are none."""
+        return {}
+
+    def evaluate(self, own: Own, lesson: Lesson) -> tuple[Array, Tree]:
+        return self(self.pairs(lesson.student, lesson.teacher), own.params), own.state
+
+    def __call__(self, pairs: Pairs, params: Tree) -> Array:
+        """The unweighted loss, float32 [B] or a scalar, of pairs of features and what
+        `connectors` made."""
+        raise NotImplementedError
+
+
+def stages(said: Outputs) -> list[str]:
+    """stage1, stage2, ... as far as they go."""
+    names = [f"stage{i}" for i in range(1, 1 + len(said.features))]
+    return [name for name in names if name in said.features]
+
+
+def published(
+    kind: str, said: Outputs, who: Literal["student", "teacher"] = "student"
+) -> list[str]:
+    """The names of a kind of features. Raises UsageError where the network has none."""
+    ends = stages(said)
+    names = {
+        "stages": ends,
+        # Where a stage ends without an activation, its end is its pre-activation.
+        "pre": [f"{name}_pre" if f"{name}_pre" in said.features else name for name in ends],
+        "second": ends[1:2],
+        "last": ends[-1:],
+        "pooled": ["pooled"] if "pooled" in said.features else [],
+        "from_stem": ["stem", *ends] if "stem" in said.features and ends else [],
+    }[kind]
+    require(
+        bool(names),
+        f"{who}-taps: the {who} has no feature that is {KINDS[kind]}; name one of "
+        f"{', '.join(said.features) or 'a module by its path'}",
+    )
+    return names
+
+
+def _check(said: Outputs, names: Sequence[str], who: str, rank: int | None) -> None:
+    for name in names:
+        require(
+            name in said.features,
+            f"{who}-taps {name}: the {who} has neither a feature nor a module of this name."
+            f"{did_you_mean(name, said.features)}",
+        )
+        shape = said.features[name].shape
+        require(
+            rank in (None, len(shape)),
+            f"{who}-taps {name}: it is of shape {tuple(shape)}, and this loss needs maps "
+            "[batch, height, width, channels]",
+        )

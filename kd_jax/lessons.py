@@ -1,0 +1,148 @@
+"""What distillation terms are told in a step, and what they carry from one to the next."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_jax import optim as optim_lib
+from kd_jax import randomness
+from kd_jax.batch import Batch
+from kd_jax.distill import Lesson, Own, Term
+from kd_jax.errors import UsageError
+from kd_jax.forward import Model, Outputs
+from kd_jax.objective import Settings
+from kd_jax.program import Program
+from kd_jax.state import TrainState
+from kd_jax.teacher import teach
+
+Array = jax.Array
+
+
+def logits_alone(terms: Mapping[str, Term]) -> bool:
+    """Whether the terms read nothing of a network but its logits."""
+    return all(term.logits_alone for term in terms.values())
+
+
+@functools.lru_cache(maxsize=8)
+def outputs_of(model: Model, shape: tuple[int, ...], batch: int, train: bool) -> Outputs:
+    """What a network says of a batch of float32 examples of a shape, as shapes."""
+    inputs = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    key = jax.random.key(0)
+
+    def forward(inputs: Array, key: Array) -> Outputs:
+        return model.forward(model.init(key, inputs), inputs, train=train, key=key)[0]
+
+    return jax.eval_shape(forward, inputs, key)
+
+
+def both(program: Program, terms: Mapping[str, Term]) -> tuple[Outputs, Outputs | None]:
+    """What student and teacher say of a batch, as shapes; without features if no term reads any."""
+    shape, batch = program.spec.shape, program.batch
+    if logits_alone(terms):
+        said: Any = Outputs(jnp.zeros((batch, program.spec.classes)))
+        return said, program.teacher and said
+    teacher = program.teacher and outputs_of(program.teacher, shape, batch, False)
+    return outputs_of(program.model, shape, batch, True), teacher
+
+
+def tapped(program: Program, terms: Mapping[str, Term]) -> Program:
+    """The program whose networks show all the features that the terms read.
+
+    Raises UsageError, which begins with a flag's name, where a term can't work with them.
+    """
+    if logits_alone(terms):
+        return program
+    student, teacher = both(program, terms)
+    of_student = [name for term in terms.values() for name in term.taps()[0]]
+    of_teacher = [name for term in terms.values() for name in term.taps()[1]]
+    program = dataclasses.replace(
+        program,
+        model=_showing(program.model, student, of_student),
+        teacher=program.teacher and _showing(program.teacher, teacher, of_teacher),
+    )
+    student, teacher = both(program, terms)
+    found: tuple[list[str], list[str]] = ([], [])
+    key, nobody = jax.random.key(0), jnp.zeros((1,), jnp.int32)
+    for name, term in terms.items():
+        try:
+            names = term.reads(student, teacher)
+            # For what only the shapes tell, such as that no connector can be made.
+            jax.eval_shape(lambda key, t=term: t.init(key, student, teacher, nobody), key)
+        except UsageError as error:
+            raise UsageError(f"terms.{name}.{error}") from None
+        for all_names, new in zip(found, names, strict=True):
+            all_names += [n for n in new if n not in all_names]
+    return dataclasses.replace(program, reads=tuple(found[1]))
+
+
+def _showing(model: Model, said: Outputs | None, names: list[str]) -> Model:
+    """The network whose features also hold those that are named by a module's path."""
+    assert said is not None
+    paths = tuple(dict.fromkeys(name for name in names if name not in said.features))
+    return model if not paths or model.tapped is None else model.tapped(paths)
+
+
+def begin(
+    program: Program, terms: Mapping[str, Term], seed: Array, labels: Array
+) -> dict[str, Own]:
+    """{term: what it carries at the first step}, of those that carry anything."""
+    student, teacher = both(program, terms)
+    owns = {
+        name: term.init(randomness.stream(seed, f"term {name}"), student, teacher, labels)
+        for name, term in terms.items()
+    }
+    return {name: own for name, own in owns.items() if jax.tree.leaves(own)}
+
+
+def lesson(program: Program, settings: Settings, step: Array, batch: Batch, soft: Any) -> Lesson:
+    """What the terms are told of a step on a prepared batch, before the student says anything.
+
+    `soft` is the teacher's variables, or its Outputs for these inputs, or None.
+    """
+    assert batch.targets is not None, "the batch must be prepared (augment.augment)"
+    said, params = _ask(program, soft, batch.inputs)
+    return Lesson(
+        student=Outputs(jnp.zeros(())),
+        teacher=said,
+        targets=batch.targets,
+        labels=batch.labels,
+        ids=batch.ids,
+        epoch=step.astype(jnp.float32) / program.steps_per_epoch,
+        key=randomness.at_step(settings.seed, "terms", step),
+        teacher_params=params,
+    )
+
+
+def _ask(program: Program, soft: Any, inputs: Array) -> tuple[Outputs | None, Any]:
+    """(the teacher's outputs that terms read, its parameters if it is here to be asked)."""
+    params = None
+    if soft is not None and not isinstance(soft, Outputs):
+        assert program.teacher is not None
+        params = soft["params"]
+        outputs = teach(program.teacher, soft, inputs)
+        soft = Outputs(outputs.logits, {name: outputs.features[name] for name in program.reads})
+    return jax.lax.optimization_barrier(soft), params
+
+
+def move(
+    program: Program, settings: Settings, state: TrainState, grads: Any, states: Any
+) -> TrainState:
+    """What the terms carry after one gradient: what is trained of it is moved by the student's own
+    optimizer."""
+    owns: dict[str, Own] = state.extra.get("terms", {})
+    if not owns:
+        return state
+    optim = settings.optim
+    params: Any = {name: own.params for name, own in owns.items()}
+    moments: Any = state.extra["terms_opt_state"]
+    updates, moments = optim_lib.transform(optim).update(grads, moments, params)
+    rate = optim_lib.learning_rate(optim, state.step, program.steps)
+    params = optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates))
+    terms = {name: Own(params[name], states[name]) for name in owns}
+    extra = {**state.extra, "terms": terms, "terms_opt_state": moments}
+    return dataclasses.replace(state, extra=extra)

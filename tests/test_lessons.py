@@ -1,0 +1,103 @@
+"""Terms that read features and carry parameters of their own, in whole stages."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+
+from kd_jax import loop
+from kd_jax.distill import AT, KD, FitNet
+from kd_jax.errors import UsageError
+from kd_jax.forward import from_linen
+
+
+class Foreign(nn.Module):
+    """Somebody's network, which returns logits alone."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Conv(5, (3, 3), kernel_init=tiny.sines, name="first")(x))
+        x = nn.relu(nn.Conv(4, (3, 3), strides=2, kernel_init=tiny.sines, name="second")(x))
+        return nn.Dense(10, kernel_init=tiny.sines, name="classifier")(jnp.mean(x, axis=(1, 2)))
+
+
+FOREIGN = from_linen(Foreign())
+HINT = FitNet(student_taps=("conv",), teacher_taps=("second",))
+STAGE = dataclasses.replace(tiny_runs.DISTILL, epochs=3, terms={"kd": KD(), "hint": HINT})
+
+
+def foreign(seeds=2):
+    x = jnp.zeros((1, *tiny.digits().train.inputs.shape[1:]))
+    params = FOREIGN.init(jax.random.key(3), x)["params"]
+    params = jax.tree.map(lambda x: jnp.stack([x] * seeds), params)
+    return FOREIGN, tiny_runs.Snapshot(params, {}, jax.tree.map(lambda _: None, params))
+
+
+def test_hints_between_modules_of_networks_that_return_no_features():
+    state, diary = tiny_runs.fit(STAGE, tiny.convnet(), teacher=foreign())
+    hints = [np.mean(record["train"]["hint"]) for record in diary.records]
+    assert hints[-1] < 0.9 * hints[0]
+    regressor = state.extra["terms"]["hint"].params["regressor0"]
+    assert regressor["conv"]["kernel"].shape == (2, 3, 3, 6, 4)  # a map twice as large: stride 2
+    assert jnp.all(jnp.max(jnp.abs(regressor["norm"]["bias"]), axis=-1) > 0)
+    assert state.extra["terms"].keys() == {"hint"}  # nothing is carried for kd
+
+
+def test_what_a_term_carries_goes_on_where_a_run_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    given = {"model": tiny.convnet(), "teacher": foreign()}
+    whole, _ = tiny_runs.fit(STAGE, **given)
+    state, _, diary = tiny_runs.stop_and_go_on(tmp_path, 10, "quit", STAGE, **given)
+    assert diary.began == [("", 12, 9)]
+    assert not tiny.differences(state, whole)
+
+
+def test_pruning_leaves_what_terms_carry_alone():
+    prune = dataclasses.replace(tiny_runs.PRUNE, ema=None, terms={"hint": HINT})
+    state, _ = tiny_runs.fit(prune, tiny.convnet(), teacher=foreign())
+    kernel = state.extra["terms"]["hint"].params["regressor0"]["conv"]["kernel"]
+    assert jnp.all(kernel != 0)
+    assert jnp.mean(state.params["conv"]["kernel"] == 0) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (FitNet(), "terms.it.student-taps: the student has no feature that is the end of the sec"),
+        (
+            AT(student_taps=("conv",), teacher_taps=("first", "second")),
+            "teacher's first, second",
+        ),
+        (AT(student_taps=("cnv",), teacher_taps=("first",)), "student-taps cnv: the student has n"),
+        (AT(student_taps=("conv",), teacher_taps=("x/y",)), "teacher-taps x/y: the teacher has ne"),
+        (
+            AT(student_taps=("classifier",), teacher_taps=("first",)),
+            "student-taps classifier: it",
+        ),
+    ],
+)
+def test_features_that_do_not_suit_are_refused_before_training(term, message):
+    stage = dataclasses.replace(STAGE, terms={"it": term})
+    with pytest.raises(UsageError, match=message):
+        tiny_runs.fit(stage, tiny.convnet(), teacher=foreign())
+
+
+def test_features_can_not_be_replayed():
+    with pytest.raises(UsageError, match="replay float16 keeps logits alone, and the terms hint"):
+        dataclasses.replace(STAGE, replay="float16")
+
+
+def test_a_scheduled_term_teaches_nothing_before_it_begins():
+    alone = dataclasses.replace(STAGE, terms={"kd": KD()})
+    later = dataclasses.replace(
+        STAGE, terms={"kd": KD(), "hint": dataclasses.replace(HINT, start=9)}
+    )
+    given = {"model": tiny.convnet(), "teacher": foreign()}
+    first, second = (tiny_runs.fit(stage, **given)[0] for stage in (alone, later))
+    for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
