@@ -17,6 +17,7 @@ from kd_jax import step as step_lib
 from kd_jax.datasets import Spec
 from kd_jax.devices import replicated
 from kd_jax.forward import Model
+from kd_jax.many import RUN, SAME, STATE, VARIANT, over_runs, over_seeds
 from kd_jax.objective import Metrics, Settings
 from kd_jax.platform import platform
 from kd_jax.program import Program
@@ -30,15 +31,16 @@ Array = jax.Array
 @dataclasses.dataclass(frozen=True)
 class Compiled:
     """The programs of a stage. All take (settings, seeds [S], ...) first; every state, snapshot and
-    metric has a leading axis of S seeds, the data have none.
+    metric has a leading axis of S·V runs (V: the settings' variants), the teacher one of S or S·V,
+    the data have none.
 
     Attributes:
       start: (snapshot or None, labels by id) -> state at step 0; for the labels see Term.init.
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
       single: (state, sums, teacher, data, order) -> (state, sums), one step; donated likewise.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
-      change_masks: (state, target) -> state; donated.
-      order: (steps [S], data) -> the examples' order [S, N] in the epochs of these steps.
+      change_masks: (state, target) -> state; donated. With variants, the target is [V].
+      order: (step, data) -> the examples' order [S, N] in the epoch of this step.
       record: (order, teacher's variables, data, (epoch, index of the batch)) -> (rows [S, B], the
         teacher's logits [S, B, K] on their views).
     """
@@ -50,17 +52,6 @@ class Compiled:
     change_masks: Callable[..., TrainState]
     order: Callable[..., Array]
     record: Callable[..., tuple[Array, Array]]
-
-
-def over_seeds(function: Callable, *axes: int | None) -> Callable:
-    """(settings, seeds, ...) -> function(settings of one seed, ...) for all seeds; its other
-    arguments are mapped over as `axes` say."""
-
-    def all_seeds(settings: Settings, seeds: Array, *rest: Any) -> Any:
-        one = lambda seed, *rest: function(dataclasses.replace(settings, seed=seed), *rest)  # noqa: E731
-        return jax.vmap(one, in_axes=(0, *axes))(seeds, *rest)
-
-    return all_seeds
 
 
 @functools.lru_cache(maxsize=16)
@@ -86,19 +77,20 @@ def build(program: Program, loop: bool) -> Compiled:
     def record(settings, *rest):
         return step_lib.record(program, settings.seed, *rest)
 
-    order = jax.jit(over_seeds(order_of, 0, None), out_shardings=home)
-    single = donating(over_seeds(one_resident, 0, 0, 0, None, 0))
+    both = (STATE, RUN)
+    order = jax.jit(over_seeds(order_of, (SAME, SAME)), out_shardings=home)
+    single = donating(over_runs(one_resident, (STATE, RUN, RUN, SAME, RUN), both))
     many = functools.partial(step_lib.advance, program)
-    looped = donating(over_seeds(many, 0, 0, 0, None, None))
-    change = over_seeds(functools.partial(step_lib.change_masks, program), 0, None)
+    looped = donating(over_runs(many, (STATE, RUN, RUN, SAME, SAME), both))
+    change = over_runs(functools.partial(step_lib.change_masks, program), (STATE, VARIANT), STATE)
     return Compiled(
         start=jax.jit(_starter(program), out_shardings=home, compiler_options=_once()),
         advance=looped if loop else functools.partial(_dispatch, order, single),
         single=single,
-        step=donating(over_seeds(one_step, 0, 0, 0, None)),
+        step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
         change_masks=jax.jit(change, donate_argnums=2, out_shardings=home),
         order=order,
-        record=jax.jit(over_seeds(record, 0, 0, None, None), out_shardings=home),
+        record=jax.jit(over_seeds(record, (RUN, RUN, SAME, SAME)), out_shardings=home),
     )
 
 
@@ -130,8 +122,7 @@ def _starter(program: Program) -> Callable[..., TrainState]:
         return state_lib.start(snapshot, settings.optim, settings.ema is not None, grads, terms)
 
     def start(settings, seeds, snapshot, labels):
-        axes = (None if snapshot is None else 0, None)
-        return over_seeds(one, *axes)(settings, seeds, snapshot, labels)
+        return over_runs(one, (RUN, SAME), STATE)(settings, seeds, snapshot, labels)
 
     return start
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, hosts, lessons
+from kd_jax import compiled, hosts, lessons, many
 from kd_jax import state as state_lib
 from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape, train_size
@@ -36,13 +36,14 @@ class Prepared:
     """A stage, and what it runs with.
 
     Attributes:
+      variants: the stage; or several that differ in numbers alone, to be trained together.
       program, compiled: its static choices, and the programs made of them.
       settings, seeds: what these are given; seeds is an array [S].
       data: the data set.
       resident: the stage's share of the training split on the device; None where it is streamed.
     """
 
-    stage: Stage
+    variants: tuple[Stage, ...]
     program: Program
     compiled: compiled.Compiled
     settings: Settings
@@ -51,18 +52,24 @@ class Prepared:
     resident: Resident | None
 
     @property
+    def stage(self) -> Stage:
+        """The stage; of several variants, the first."""
+        return self.variants[0]
+
+    @property
     def home(self) -> Any:
         """Where arrays live that are not split over devices."""
         return replicated(self.program.sharding)
 
     def begin(self, network: Snapshot | None) -> TrainState:
-        """The state at step 0, from a network [S, ...] or, with None, from fresh parameters."""
+        """The state at step 0, from a network [S, ...] or [S·V, ...] or, with None, from fresh
+        parameters."""
         labels = labels_by_id(self.stage, self.data)
         return self.compiled.start(self.settings, self.seeds, network, labels)
 
 
 def prepare(
-    stage: Stage,
+    variants: Sequence[Stage],
     model: Model,
     data: Dataset,
     teacher: Taught | None,
@@ -70,11 +77,43 @@ def prepare(
     devices: int,
 ) -> Prepared:
     """Raises UsageError where stage, model, data and teacher don't fit together."""
+    stage = variants[0]
     program = program_of(stage, model, data, teacher and teacher[0], devices)
     programs = compiled.build(program, loops_well(model, example_shape(data)))
-    seed_array = jnp.asarray(seeds, jnp.uint32)
-    resident = _resident(stage, program, data)
-    return Prepared(stage, program, programs, settings_of(stage), seed_array, data, resident)
+    return Prepared(
+        variants=tuple(variants),
+        program=program,
+        compiled=programs,
+        settings=settings_of(*variants),
+        seeds=jnp.asarray(seeds, jnp.uint32),
+        data=data,
+        resident=_resident(stage, program, data),
+    )
+
+
+def check_variants(
+    variants: Sequence[Stage], model: Model, data: Dataset, teacher: Model | None, devices: int
+) -> None:
+    """Raises UsageError unless the stages differ only in numbers that one program can be given."""
+    first = variants[0]
+    for other in variants[1:]:
+        same = train_size(first, data) == train_size(other, data)
+        given = (model, data, teacher, devices)
+        same = same and program_of(first, *given) == program_of(other, *given)
+        trees = [jax.tree.structure(_settings_of(stage)) for stage in (first, other)]
+        steps = [_event_steps(stage, first.epochs) for stage in (first, other)]
+        require(
+            same and trees[0] == trees[1] and steps[0] == steps[1],
+            "it changes the program (its shapes, steps or choices), so that one program can't "
+            "train all of them: set --together False, to train one after another",
+        )
+
+
+def _event_steps(stage: Stage, steps: int) -> list[int]:
+    """When masks change, in a stage of so many steps."""
+    if not isinstance(stage, Prune):
+        return []
+    return [step for step, _ in stage.schedule.events(1000 * steps, stage.sparsity)]
 
 
 def program_of(
@@ -111,8 +150,14 @@ def program_of(
     return program
 
 
-def settings_of(stage: Stage) -> Settings:
-    """What the stage's programs are given; the seed is filled in by them."""
+def settings_of(*variants: Stage) -> Settings:
+    """What the programs of a stage, or of several that differ in numbers alone, are given; the seed
+    is filled in by them."""
+    settings = many.joined([_settings_of(stage) for stage in variants])
+    return dataclasses.replace(settings, variants=len(variants))
+
+
+def _settings_of(stage: Stage) -> Settings:
     distills = isinstance(stage, Distill)
     return Settings(
         seed=0,
@@ -137,26 +182,42 @@ def labels_by_id(stage: Stage, data: Dataset) -> Array:
     return jnp.asarray(labels)
 
 
-def _events(stage: Stage, program: Program, state: TrainState) -> dict[int, Any]:
-    """{step: what change_masks takes}, with exact counts for exact sparsity."""
-    if not isinstance(stage, Prune):
+def _events(variants: Sequence[Stage], program: Program, state: TrainState) -> dict[int, Any]:
+    """{step: what change_masks takes}, with exact counts for exact sparsity; of several variants
+    stacked, [V]."""
+    first = variants[0]
+    if not isinstance(first, Prune):
         return {}
-    if stage.scope in ("threshold", "std"):
-        events = stage.schedule.events(program.steps, stage.sparsity)
-        return {step: stage.threshold for step, _ in events}
-    active = masks_lib.among(state.masks, state.params, stage.include, stage.exclude)
-    alive = {name: _alive(mask) for name, mask in named_leaves(active).items()}
+    active = masks_lib.among(state.masks, state.params, first.include, first.exclude)
     sizes = {name: mask[0].size for name, mask in named_leaves(active).items()}
+    alive = {name: _alive(mask) for name, mask in named_leaves(active).items()}
+    each = []
+    for i, stage in enumerate(variants):
+        assert isinstance(stage, Prune)
+        left = {name: counts[i :: len(variants)] for name, counts in alive.items()}
+        each.append(_events_of(stage, program.steps, sizes, left))
+    if len(variants) == 1:
+        return each[0]
+    stacked = lambda *targets: jnp.asarray(targets)  # noqa: E731
+    return {step: jax.tree.map(stacked, *(events[step] for events in each)) for step in each[0]}
+
+
+def _events_of(
+    stage: Prune, steps: int, sizes: dict[str, int], alive: dict[str, np.ndarray]
+) -> dict[int, Any]:
+    """Of one variant, whose layers have lost what `alive` [S] no longer has."""
+    if stage.scope in ("threshold", "std"):
+        return {step: stage.threshold for step, _ in stage.schedule.events(steps, stage.sparsity)}
     count = allocate.per_layer if stage.scope == "layer" else allocate.total
     _check_reachable(stage, count(sizes, stage.sparsity), alive)
     # Seeds may differ in what they have lost; all begin at what the densest has.
     already = 1 - max(np.sum(list(alive.values()), axis=0)) / sum(sizes.values())
-    events = stage.schedule.events(program.steps, stage.sparsity, min(already, stage.sparsity))
+    events = stage.schedule.events(steps, stage.sparsity, min(already, stage.sparsity))
     return {step: count(sizes, sparsity) for step, sparsity in events}
 
 
 def _alive(mask: Array) -> np.ndarray:
-    """Entries that are kept, of masks [S, ...]: an integer a seed."""
+    """Entries that are kept, of masks [S·V, ...]: an integer a run."""
     return np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
 
 
@@ -196,7 +257,7 @@ def job_of(
         seeds=prepared.seeds,
         teacher=teacher,
         data=resident if resident is not None else _streamed(stage, data, prepared.seeds),
-        events=_events(stage, program, state),
+        events=_events(prepared.variants, program, state),
         validate=validate if len(data.validation) else None,
         validate_every=stage.evaluate_every,
         sparsity=sparsity if jax.tree.leaves(state.masks) else None,

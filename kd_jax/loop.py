@@ -48,13 +48,14 @@ class Job:
 
     Attributes:
       program, compiled: what runs.
-      settings, seeds: what it is given; seeds is an array [S].
+      settings, seeds: what it is given; seeds is an array [S]. With V variants of the settings
+        there are S·V runs, seed by seed.
       teacher: for programs that have one; or a function from an epoch, counted from 0, to it.
       data: the resident training split; or a function from a step to the batches from there on.
       events: {step: target}, the mask changes before these steps.
-      validate: state -> validation accuracy of each seed, or None where nothing is held out.
+      validate: state -> validation accuracy of each run, or None where nothing is held out.
       validate_every: epochs between two validations.
-      sparsity: state -> pruned fraction of the prunable weights of each seed.
+      sparsity: state -> pruned fraction of the prunable weights of each run.
     """
 
     program: Program
@@ -113,18 +114,20 @@ def fit(
 
 
 def _watch(job: Job, record: dict[str, Any], before: int, report: Reporter) -> int:
-    """How many seeds have lost their way: says so when they do, and stops when all have."""
-    seeds = np.asarray(job.seeds)[~np.isfinite(record["train"]["loss"])]
-    optim, epoch = job.settings.optim, record["epoch"]
-    if seeds.size == len(job.seeds):
+    """How many runs have lost their way: says so when they do, and stops when all have."""
+    variants = job.settings.variants
+    lost = np.flatnonzero(~np.isfinite(record["train"]["loss"]))
+    rate, epoch = np.max(job.settings.optim.learning_rate), record["epoch"]
+    if lost.size == len(job.seeds) * variants:
         raise UsageError(
-            f"optim.learning-rate {optim.learning_rate:g}: the loss is not finite any more in "
+            f"optim.learning-rate {rate:g}: the loss is not finite any more in "
             f"epoch {epoch}; lower it, or set optim.warmup or optim.clip-norm"
         )
-    if seeds.size > before:
-        listed = ", ".join(map(str, seeds))
+    if lost.size > before:
+        which = lambda run: f" (variant {run % variants + 1})" if variants > 1 else ""  # noqa: E731
+        listed = ", ".join(f"{job.seeds[run // variants]}{which(run)}" for run in lost)
         report.note(f"warning: the loss of seed {listed} is not finite any more in epoch {epoch}")
-    return int(seeds.size)
+    return int(lost.size)
 
 
 class _Runner:
@@ -177,7 +180,7 @@ class _Runner:
 
 
 def _record(job: Job, step: int, carry: Any) -> dict[str, Any]:
-    """What is kept of an epoch: lists have an entry a seed."""
+    """What is kept of an epoch: lists have an entry a run."""
     state, sums = carry
     program = job.program
     epoch = -(-step // program.steps_per_epoch)

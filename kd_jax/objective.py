@@ -29,6 +29,7 @@ class Settings:
       terms: {name: distillation term}.
       penalty: the pruning loss, or None.
       ema: decay of the parameters' average, or None.
+      variants: how many settings this is: with several, the leaves that differ are arrays [V].
     """
 
     seed: Any
@@ -38,14 +39,15 @@ class Settings:
     terms: Mapping[str, Term]
     penalty: PruningLoss | None
     ema: float | None
+    variants: int = flax.struct.field(pytree_node=False, default=1)
 
 
 def no_metrics(settings: Settings, seeds: int) -> Metrics:
-    """Zeros [seeds] under the names that `objective` reports."""
+    """Zeros [runs] under the names that `objective` reports."""
     names = ["hard", "loss", "accuracy", *settings.terms]
     if settings.penalty is not None:
         names += [f"penalty_{part}" for part in settings.penalty.parts]
-    return {name: jnp.zeros((seeds,), jnp.float32) for name in names}
+    return {name: jnp.zeros((seeds * settings.variants,), jnp.float32) for name in names}
 
 
 def objective(

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, hosts
+from kd_jax import compiled, hosts, many
 from kd_jax import state as state_lib
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check_model, check_network
-from kd_jax.config import Stage
+from kd_jax.config import Distill, Stage, Train
 from kd_jax.data import Dataset
+from kd_jax.errors import require
 from kd_jax.forward import Model
-from kd_jax.jobs import Prepared, Taught, job_of, prepare
+from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
 from kd_jax.loop import Reporter, Silent, fit
 from kd_jax.metrics import accuracy, agreement, cross_entropy, predictions
 from kd_jax.state import Snapshot
@@ -27,7 +28,7 @@ Array = jax.Array
 
 
 def run(
-    stage: Stage,
+    stage: Stage | Sequence[Stage],
     model: Model,
     data: Dataset,
     *,
@@ -43,10 +44,14 @@ def run(
 ) -> Snapshot:
     """Runs one stage for all seeds in one program; the result has a leading axis of seeds.
 
+    Of V stages that differ in numbers alone (a temperature, a learning rate, a sparsity) all are
+    trained, in one program too; the axis is then one of S·V runs, seed by seed (see
+    `many.of_variant`).
+
     Args:
       stage: Train, Distill or Prune; its own `start` and `teacher` are names, and ignored here.
-      start: network to go on from, [S, ...]; None: fresh parameters.
-      teacher: who teaches, if the stage has distillation terms.
+      start: network to go on from, [S, ...] or [S·V, ...]; None: fresh parameters.
+      teacher: who teaches, if the stage has distillation terms; one of S is asked once for all V.
       store: where checkpoints go; with one, the stage resumes where it stopped.
       replay: folder of kept teachers' outputs, for stages that replay them.
 
@@ -55,7 +60,9 @@ def run(
     """
     report = report or Silent()
     began = time.monotonic() - (store.spent() if store is not None else 0.0)
-    prepared = prepare(stage, model, data, teacher, seeds, devices)
+    variants = (stage,) if isinstance(stage, Train) else tuple(stage)
+    check_variants(variants, model, data, teacher and teacher[0], devices)
+    prepared = prepare(variants, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
     start = hosts.place(start, prepared.home)  # it may come from other devices
     state = prepared.begin(start)
@@ -64,7 +71,8 @@ def run(
     if teacher is not None:
         facts |= _introduce(teacher, data, report)
         if prepared.program.teacher is not None:
-            soft = teacher_of(prepared, teacher, outputs_of(stage, data, teacher, store), replay)
+            outputs = outputs_of(prepared.stage, data, teacher, store)
+            soft = teacher_of(prepared, teacher, outputs, replay)
     job = job_of(prepared, soft, state)
     state = fit(job, state, store, report, save_seconds, name)
     snapshot = jax.jit(state_lib.rest)(state)
@@ -81,10 +89,19 @@ def _check_networks(
     prepared: Prepared, model: Model, start: Snapshot | None, teacher: Taught | None
 ) -> None:
     stage, data, seeds = prepared.stage, prepared.data, len(prepared.seeds)
+    runs = seeds * len(prepared.variants)
     if start is not None:
-        check_network("start", start, check_model(stage.model, model, data), seeds)
+        variables = check_model(stage.model, model, data)
+        check_network("start", start, variables, runs if many.length(start) == runs else seeds)
     if teacher is not None:
-        check_network("teacher", teacher[1], check_model("teacher", teacher[0], data), seeds)
+        variables = check_model("teacher", teacher[0], data)
+        count = many.length(teacher[1])
+        check_network("teacher", teacher[1], variables, runs if count == runs else seeds)
+        replays = isinstance(stage, Distill) and stage.replay != "off"
+        require(
+            not replays or count == seeds,
+            "replay: the teacher differs from variant to variant: set it to off",
+        )
 
 
 def evaluate(

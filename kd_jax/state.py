@@ -39,7 +39,7 @@ class TrainState:
     """All that changes in training. Donated to each step; its structure is fixed within a run.
 
     Attributes:
-      step: int32 scalar, steps done in this stage.
+      step: int32 scalar, steps done in this stage; of many runs in one program it is the same.
       params: tree of float32 arrays.
       collections: {name: tree}, such as batch statistics.
       masks: tree like params, boolean arrays, None where a leaf is never pruned.

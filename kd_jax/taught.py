@@ -75,8 +75,8 @@ def _record(prepared: Prepared, variables: Any, epoch: int) -> np.ndarray:
     program, programs, data = prepared.program, prepared.compiled, prepared.resident
     assert data is not None
     size = data.ids.size
-    steps = jnp.full(prepared.seeds.shape, epoch * program.steps_per_epoch)
-    order = programs.order(prepared.settings, prepared.seeds, steps, data)
+    step = jnp.int32(epoch * program.steps_per_epoch)
+    order = programs.order(prepared.settings, prepared.seeds, step, data)
     given = (prepared.settings, prepared.seeds, order, variables, data)
     said = [programs.record(*given, (epoch, index)) for index in range(-(-size // program.batch))]
     rows, logits = (np.concatenate(parts, axis=1)[:, :size] for parts in zip(*said, strict=True))

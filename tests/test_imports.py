@@ -21,7 +21,7 @@ distill prune
 teacher devices state
 config_stages
 config objective metrics program
-serialize lessons checkpoint
+serialize lessons many checkpoint
 checks step
 compiled replay
 loop

@@ -111,7 +111,7 @@ def test_an_epoch_leaves_out_what_fills_no_batch():
     stage = dataclasses.replace(tiny_runs.TRAIN, epochs=2, batch=20, fraction=0.8)
     state, diary = tiny_runs.fit(stage)  # 51 of 64 examples: 2 steps an epoch
     assert [record["step"] for record in diary.records] == [2, 4]
-    np.testing.assert_array_equal(state.step, [4, 4])
+    assert int(state.step) == 4
 
 
 def test_training_learns():

@@ -173,7 +173,7 @@ def test_recorded_rows_are_those_that_the_steps_take():
     """Each example's logits stand at its own place, the ones the epoch leaves out included."""
     data, (model, snapshot) = tiny.digits(), tiny_runs.taught(1)
     stage = dataclasses.replace(STAGE, augment=Augment(shift=1), batch=48)
-    prepared = jobs.prepare(stage, tiny.perceptron(), data, (model, snapshot), (0,), 1)
+    prepared = jobs.prepare([stage], tiny.perceptron(), data, (model, snapshot), (0,), 1)
     programs, given = prepared.compiled, (prepared.settings, prepared.seeds)
     order = programs.order(*given, jnp.zeros((1,), jnp.int32), prepared.resident)
     size = len(data.train)

@@ -35,7 +35,7 @@ def prepare(request: dict[str, Any]) -> tuple[Run, Facts]:
         if request[role] is not None
     }
     student, teacher = models["student"], taught(models.get("teacher"), data, seeds)
-    prepared = jobs.prepare(stage, student, data, teacher, range(seeds), devices=1)
+    prepared = jobs.prepare([stage], student, data, teacher, range(seeds), devices=1)
     program, programs = prepared.program, prepared.compiled
     given = (prepared.settings, prepared.seeds)
     state = prepared.begin(None)
