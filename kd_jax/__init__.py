@@ -7,6 +7,7 @@ from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen, from_nnx
+from kd_jax.many import of_variant
 from kd_jax.models import MODELS
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic, Iterative, OneShot, PruningLoss
@@ -43,4 +44,5 @@ __all__ = [
     "from_nnx",
     "load_data",
     "network",
+    "of_variant",
 ]

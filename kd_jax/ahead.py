@@ -21,8 +21,8 @@ from kd_jax.data import Split
 from kd_jax.devices import replicated
 from kd_jax.lessons import logits_alone
 from kd_jax.objective import no_metrics
-from kd_jax.pipeline import Run
 from kd_jax.program import Program, Resident, Teacher
+from kd_jax.runs import Run
 
 Shapes = Any  # a tree of jax.ShapeDtypeStruct
 

@@ -1,6 +1,7 @@
 """An experiment as data: models, data, and stages that name what they start from and learn from."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -14,6 +15,8 @@ from kd_jax.models.base import ModelConfig
 
 __all__ = ["Distill", "Experiment", "Prune", "Stage", "Train", "smoke"]
 
+# A stage's name; and after a stroke, of a variant of it, in which values it differs.
+STAGE = re.compile(r"[^\W\d]\w*(/[\w.]+=[\w.=,+-]*)?")
 WHERE = {"where": True}  # a field that says where, when or how to run, not what to compute
 
 
@@ -38,6 +41,9 @@ class Experiment:
     """The stages by name; their flags are --NAME.FIELD."""
     only: tuple[str, ...] = dataclasses.field(default=(), metadata=WHERE)
     """Run just these stages and what they need; empty: all."""
+    sweep: tuple[str, ...] = ()
+    """Settings to compare, STAGE.FIELD=VALUE,VALUE,...: numbers (temperatures, rates, weights,
+    sparsities) train in one program, as seeds do; of several, all combinations."""
     seeds: int = 3
     """How many runs, with seeds seed, seed + 1, ..."""
     seed: int = 0
@@ -79,7 +85,7 @@ class Experiment:
     def _check_name(self, name: str) -> None:
         taken = {field.name for field in dataclasses.fields(self)}
         require(
-            name.isidentifier() and name not in taken,
+            bool(STAGE.fullmatch(name)) and name not in taken,
             f"stages {name!r}: a stage is named by letters, digits and _ (it is a flag and a "
             f"folder), and not {', '.join(sorted(taken))}",
         )

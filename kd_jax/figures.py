@@ -1,5 +1,6 @@
 """Figures in one style: clean on white, told apart without colour, the same bytes each time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,13 @@ def colour(index: int) -> str:
 def dark(name: str) -> tuple[float, ...]:
     """Dark enough to be read as small type on white."""
     return tuple(0.65 * x for x in to_rgb(name))
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """How many of these names stand side by side below a figure, four at most."""
+    return max(1, min(len(names), 4, 100 // (max(map(len, names)) + 6)))
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """Inches that the rows of a legend take beyond the first two."""
+    return 0.2 * max(0, -(-len(names) // legend_columns(names)) - 2)

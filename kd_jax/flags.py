@@ -33,7 +33,7 @@ def parse(preset: Experiment, arguments: list[str], program: str) -> Experiment:
         name = _field(flag)
         if name in tables:
             pick = _picked(flag, words, tables[name])
-            chosen = _updated(chosen, name.split("."), pick)
+            chosen = updated(chosen, name.split("."), pick)
     kinds = known(chosen)
     for flag, words in given:
         name = _field(flag)
@@ -41,7 +41,7 @@ def parse(preset: Experiment, arguments: list[str], program: str) -> Experiment:
             raise UsageError(f"unknown flag {flag}.{_hint(name, kinds)}")
         if name not in tables:
             value = values.read(kinds[name], words, flag)
-            chosen = _updated(chosen, name.split("."), lambda _, value=value: value)
+            chosen = updated(chosen, name.split("."), lambda _, value=value: value)
     if asks_help:
         _help(chosen, program)
     check(chosen)
@@ -142,13 +142,13 @@ def _hint(name: str, kinds: dict[str, Any]) -> str:
     return hint.replace("'", "")
 
 
-def _updated(node: Any, path: list[str], change: Callable[[Any], Any]) -> Any:
+def updated(node: Any, path: list[str], change: Callable[[Any], Any]) -> Any:
     """A copy in which the field at a path is changed; not checked, as more may be to change."""
     name, *rest = path
     if isinstance(node, Experiment) and name in node.stages:
         name, rest = "stages", path
     child = node[name] if isinstance(node, dict) else getattr(node, name)
-    changed = _updated(child, rest, change) if rest else change(child)
+    changed = updated(child, rest, change) if rest else change(child)
     if isinstance(node, dict):
         return {**node, name: changed}
     new = copy.copy(node)

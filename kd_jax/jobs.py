@@ -16,16 +16,14 @@ from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.devices import batch_sharding, loops_well, replicated
 from kd_jax.errors import require
+from kd_jax.events import alive_of, event_steps, events
 from kd_jax.forward import Model
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings
 from kd_jax.program import Program, Resident, Teacher
-from kd_jax.prune import allocate
-from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.stream import View, stream
-from kd_jax.tree import named_leaves
 
 Array = jax.Array
 Taught = tuple[Model, Snapshot]  # a teacher: the model and its network, [S, ...]
@@ -101,19 +99,12 @@ def check_variants(
         given = (model, data, teacher, devices)
         same = same and program_of(first, *given) == program_of(other, *given)
         trees = [jax.tree.structure(_settings_of(stage)) for stage in (first, other)]
-        steps = [_event_steps(stage, first.epochs) for stage in (first, other)]
+        steps = [event_steps(stage, first.epochs) for stage in (first, other)]
         require(
             same and trees[0] == trees[1] and steps[0] == steps[1],
             "it changes the program (its shapes, steps or choices), so that one program can't "
             "train all of them: set --together False, to train one after another",
         )
-
-
-def _event_steps(stage: Stage, steps: int) -> list[int]:
-    """When masks change, in a stage of so many steps."""
-    if not isinstance(stage, Prune):
-        return []
-    return [step for step, _ in stage.schedule.events(1000 * steps, stage.sparsity)]
 
 
 def program_of(
@@ -182,57 +173,6 @@ def labels_by_id(stage: Stage, data: Dataset) -> Array:
     return jnp.asarray(labels)
 
 
-def _events(variants: Sequence[Stage], program: Program, state: TrainState) -> dict[int, Any]:
-    """{step: what change_masks takes}, with exact counts for exact sparsity; of several variants
-    stacked, [V]."""
-    first = variants[0]
-    if not isinstance(first, Prune):
-        return {}
-    active = masks_lib.among(state.masks, state.params, first.include, first.exclude)
-    sizes = {name: mask[0].size for name, mask in named_leaves(active).items()}
-    alive = {name: _alive(mask) for name, mask in named_leaves(active).items()}
-    each = []
-    for i, stage in enumerate(variants):
-        assert isinstance(stage, Prune)
-        left = {name: counts[i :: len(variants)] for name, counts in alive.items()}
-        each.append(_events_of(stage, program.steps, sizes, left))
-    if len(variants) == 1:
-        return each[0]
-    stacked = lambda *targets: jnp.asarray(targets)  # noqa: E731
-    return {step: jax.tree.map(stacked, *(events[step] for events in each)) for step in each[0]}
-
-
-def _events_of(
-    stage: Prune, steps: int, sizes: dict[str, int], alive: dict[str, np.ndarray]
-) -> dict[int, Any]:
-    """Of one variant, whose layers have lost what `alive` [S] no longer has."""
-    if stage.scope in ("threshold", "std"):
-        return {step: stage.threshold for step, _ in stage.schedule.events(steps, stage.sparsity)}
-    count = allocate.per_layer if stage.scope == "layer" else allocate.total
-    _check_reachable(stage, count(sizes, stage.sparsity), alive)
-    # Seeds may differ in what they have lost; all begin at what the densest has.
-    already = 1 - max(np.sum(list(alive.values()), axis=0)) / sum(sizes.values())
-    events = stage.schedule.events(steps, stage.sparsity, min(already, stage.sparsity))
-    return {step: count(sizes, sparsity) for step, sparsity in events}
-
-
-def _alive(mask: Array) -> np.ndarray:
-    """Entries that are kept, of masks [S·V, ...]: an integer a run."""
-    return np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
-
-
-def _check_reachable(stage: Prune, keep: Any, alive: dict[str, np.ndarray]) -> None:
-    """What is pruned stays pruned: a start that has lost more than the target can't reach it."""
-    wanted = keep if isinstance(keep, dict) else {"its prunable layers": keep}
-    left = alive if isinstance(keep, dict) else {"its prunable layers": sum(alive.values())}
-    for name, count in wanted.items():
-        require(
-            int(np.min(left[name])) >= count,
-            f"sparsity {stage.sparsity:g} keeps {count} of {name}, but the network it starts from "
-            f"has only {np.min(left[name])} left, and what is pruned stays pruned: raise it",
-        )
-
-
 def job_of(
     prepared: Prepared, teacher: Teacher | Callable[[int], Teacher] | None, state: TrainState
 ) -> Job:
@@ -246,7 +186,7 @@ def job_of(
 
     def sparsity(state: TrainState) -> list[float]:
         layers = jax.tree.leaves(state.masks)
-        alive = np.sum([_alive(mask) for mask in layers], axis=0)
+        alive = np.sum([alive_of(mask) for mask in layers], axis=0)
         return list(1 - alive / sum(mask[0].size for mask in layers))
 
     resident = prepared.resident
@@ -257,7 +197,7 @@ def job_of(
         seeds=prepared.seeds,
         teacher=teacher,
         data=resident if resident is not None else _streamed(stage, data, prepared.seeds),
-        events=_events(prepared.variants, program, state),
+        events=events(prepared.variants, program.steps, state),
         validate=validate if len(data.validation) else None,
         validate_every=stage.evaluate_every,
         sparsity=sparsity if jax.tree.leaves(state.masks) else None,

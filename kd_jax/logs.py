@@ -13,11 +13,11 @@ from kd_jax.loop import Silent
 
 
 class TensorBoard:
-    """A loop.Reporter that writes scalars: a curve a seed, in the stage's folder."""
+    """A loop.Reporter that writes scalars: a curve a run, such as seed-0, in the stage's folder."""
 
-    def __init__(self, folder: Path, seeds: list[int]) -> None:
+    def __init__(self, folder: Path, runs: list[str]) -> None:
         self.folder = folder
-        self.seeds = seeds
+        self.runs = runs
         self._writers: list[SummaryWriter] = []
 
     def begin(self, stage: str, steps: int, done: int) -> None:
@@ -25,12 +25,12 @@ class TensorBoard:
         # The suffix: a file is named by its second, and must not overwrite one of the same second.
         self._writers = [
             SummaryWriter(
-                str(self.folder / f"seed-{seed}"),
+                str(self.folder / run),
                 purge_step=done + 1,
                 flush_secs=1,  # of the usual 120, a kill would lose what is not logged again
                 filename_suffix=f".{done}",
             )
-            for seed in self.seeds
+            for run in self.runs
         ]
 
     def advance(self, step: int, examples_per_second: float) -> None: ...

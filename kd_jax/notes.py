@@ -14,6 +14,8 @@ READING = (
     "Pruned: share of the prunable parameters. Each: the time of one example of a batch."
 )
 
+MANY = 5  # comparisons, from which on chance is worth a word
+
 
 def changes(results: Sequence[Results]) -> list[str]:
     """How each run differs from its experiment as it is written, if that is known; of several, also
@@ -31,6 +33,11 @@ def findings(results: Sequence[Results]) -> list[str]:
     for run in results:
         for row, other, gain in comparisons(run):
             lines.append(_prefix(results, run) + _sentence(row.label, other.label, gain))
+    if len(lines) >= MANY and any("interval" in line for line in lines):
+        lines.append(
+            f"These are {len(lines)} comparisons: of twenty without any difference, about one lies "
+            "beyond a 95 % interval by chance."
+        )
     return lines
 
 

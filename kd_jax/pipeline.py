@@ -3,97 +3,23 @@ is done and resuming what was interrupted."""
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 
 from kd_jax import checks, hosts, jobs, stages
-from kd_jax.checkpoint import Store, write_json
-from kd_jax.config import Distill, Experiment, Prune
+from kd_jax.checkpoint import write_json
+from kd_jax.config import Distill, Experiment
 from kd_jax.data import Dataset, load, outline
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
-from kd_jax.serialize import fingerprint, from_data, to_data
-from kd_jax.state import Snapshot
-
-Seeds = tuple[int, ...]
-DAMAGED = "damaged: delete this folder, and run it again"
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """An experiment with its folder, data and models at hand."""
-
-    experiment: Experiment
-    folder: Path
-    data: Dataset
-    models: dict[str, Model]
-
-    @property
-    def groups(self) -> list[Seeds]:
-        """Seeds that train together."""
-        first, count = self.experiment.seed, self.experiment.seeds
-        seeds = tuple(range(first, first + count))
-        return [seeds] if self.experiment.together else [(seed,) for seed in seeds]
-
-    def model(self, stage: str) -> Model:
-        return self.models[self.experiment.stages[stage].model]
-
-    def store(self, stage: str, seeds: Seeds) -> Store:
-        # Of many only the first and the last: a folder's name can't be of any length.
-        few = len(seeds) <= 10
-        listed = "-".join(map(str, seeds)) if few else f"{seeds[0]}-to-{seeds[-1]}"
-        return Store(self.folder / stage / f"seeds-{listed}")
-
-    def network(self, stage: str, seeds: Seeds) -> Snapshot:
-        """The result of a finished stage, [S, ...]."""
-        store = self.store(stage, seeds)
-        if _facts(store) is None:
-            command = f"python run.py run {self.experiment.name}"
-            raise UsageError(
-                f"{self.folder}: stage {stage!r} is not finished: go on with it by {command} and "
-                "the flags it was begun with"
-            )
-        try:
-            return store.load()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
-            raise UsageError(f"{store.folder}: {DAMAGED}") from error
-
-    @property
-    def done(self) -> tuple[str, ...]:
-        """The stages that are finished, whichever were asked for, each after those it needs."""
-        every = dataclasses.replace(self.experiment, only=()).order()
-        facts = {
-            stage: [_facts(self.store(stage, group)) for group in self.groups] for stage in every
-        }
-        return tuple(stage for stage in every if None not in facts[stage])
-
-    def label(self, stage: str) -> str:
-        """What the network is, in a reader's words."""
-        description = self.experiment.stages[stage]
-        if isinstance(description, Prune):
-            first = self.label(description.start) if description.start else description.model
-            return f"{first}, pruned" if "," in first else f"{first} and pruned"
-        if isinstance(description, Distill):
-            return f"{description.model} distilled"
-        alone = description.model == "student" and self.experiment.teacher is not None
-        return f"{description.model} alone" if alone else description.model
-
-    def reference(self, order: Sequence[str]) -> str:
-        """The stage of these whose network the others are compared with: the first teacher, or else
-        the first network."""
-        teachers = [s for s in order if self.experiment.stages[s].model == "teacher"]
-        return (teachers or list(order))[0]
-
-
-def folder_of(experiment: Experiment) -> Path:
-    """Where an experiment's run lives: named by what it computes."""
-    return Path(experiment.out) / f"{experiment.name}-{fingerprint(experiment)}"
+from kd_jax.runs import Run, Seeds, folder_of
+from kd_jax.serialize import from_data, to_data
+from kd_jax.sweep import expand
 
 
 def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
@@ -111,6 +37,10 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
 
 def planned(experiment: Experiment) -> Run:
     """As `prepare`, but with the form of the data alone: nothing is read or can be run."""
+    require(
+        not experiment.sweep,
+        f"--sweep {' '.join(experiment.sweep)}: plan takes one setting at a time: leave it out",
+    )
     run = _assemble(experiment, folder_of(experiment), outline(experiment.data))
     _check(run)
     return run
@@ -125,19 +55,36 @@ def _check(run: Run) -> None:
         )
     for stage in experiment.order():
         description = experiment.stages[stage]
-        with flags_of(stage):
+        with flags_of(run.flag(stage)):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
-            seeds = len(run.groups[0])
-            checks.check(description, run.model(stage), run.data, experiment.devices, who, seeds)
+            runs = len(run.groups[0]) * len(run.members(stage))
+            checks.check(description, run.model(stage), run.data, experiment.devices, who, runs)
             _check_terms(run, stage)
+        if run.members(stage)[0] == stage:
+            _check_members(run, stage)
+
+
+def _teacher_of(run: Run, stage: str) -> Model | None:
+    description = run.experiment.stages[stage]
+    name = description.teacher if isinstance(description, Distill) else ""
+    return run.model(name) if name else None
 
 
 def _check_terms(run: Run, stage: str) -> None:
     """Whether the features that distillation terms read suit each other."""
-    description = run.experiment.stages[stage]
+    description, teacher = run.experiment.stages[stage], _teacher_of(run, stage)
     if isinstance(description, Distill) and description.terms:
-        teacher = run.model(description.teacher) if description.teacher else None
         jobs.program_of(description, run.model(stage), run.data, teacher, run.experiment.devices)
+
+
+def _check_members(run: Run, stage: str) -> None:
+    """Whether one program can train all variants of a stage."""
+    variants = [run.experiment.stages[name] for name in run.members(stage)]
+    given = (run.model(stage), run.data, _teacher_of(run, stage), run.experiment.devices)
+    try:
+        jobs.check_variants(variants, *given)
+    except UsageError as error:
+        raise UsageError(f"--sweep of {run.flag(stage)}: {error}") from None
 
 
 @contextmanager
@@ -162,7 +109,8 @@ def _assemble(experiment: Experiment, folder: Path, data: Dataset) -> Run:
         for role, config in configs.items()
         if config is not None
     }
-    return Run(experiment, folder, data, models)
+    expanded, variants = expand(experiment)
+    return Run(expanded, folder, data, models, variants)
 
 
 def _reading(report: Reporter, done: int, total: int) -> None:
@@ -178,9 +126,9 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
         experiment = dataclasses.replace(experiment, data=data)
     # Not prepare: it may have been trained on other devices.
     run = _assemble(experiment, folder, _load(experiment, report))
-    for role in {experiment.stages[stage].model for stage in run.done}:
+    for role in {run.experiment.stages[stage].model for stage in run.done}:
         checks.check_model(role, run.models[role], run.data)
-    rest = [stage for stage in experiment.stages if stage not in run.done]
+    rest = [stage for stage in run.experiment.stages if stage not in run.done]
     if rest:
         report.note(f"not finished, and left out: {', '.join(rest)}")
     return run
@@ -216,30 +164,35 @@ def claim(experiment: Experiment, folder: Path) -> None:
 def train(run: Run, report: Reporter) -> None:
     """Runs all stages that are not done."""
     for stage in run.experiment.order():
+        if run.members(stage)[0] != stage:
+            continue  # it trains with the first of its siblings
         for seeds in run.groups:
             _train_stage(run, stage, seeds, report)
 
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
-    store = run.store(stage, seeds)
-    which = f"{stage} (seed {seeds[0]}" + (f" to {seeds[-1]})" if len(seeds) > 1 else ")")
-    if _facts(store) is not None:
+    """Trains a stage, and those that train together with it."""
+    store, members = run.store(stage, seeds), run.members(stage)
+    several = f", {len(members)} variants" if len(members) > 1 else ""
+    base = run.flag(stage) if several else stage
+    which = f"{base} (seed {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''}{several})"
+    if run.facts(stage, seeds) is not None:
         report.note(f"{which}: done before")
         return
-    description = run.experiment.stages[stage]
-    start = run.network(description.start, seeds) if description.start else None
-    teacher = None
-    if isinstance(description, Distill) and description.teacher:
-        name = description.teacher
-        teacher = (run.model(name), run.network(name, seeds))
-    logs = [TensorBoard(store.folder / "tensorboard", list(seeds)), Stopwatch(store)]
-    with flags_of(stage):
+    descriptions = [run.experiment.stages[name] for name in members]
+    starts = [description.start for description in descriptions]
+    model = _teacher_of(run, stage)
+    names = [getattr(description, "teacher", "") for description in descriptions]
+    settings = [name.partition("/")[2] for name in members] if several else [""]
+    curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]
+    logs = [TensorBoard(store.folder / "tensorboard", curves), Stopwatch(store)]
+    with flags_of(run.flag(stage)):
         stages.run(
-            description,
+            descriptions,
             run.model(stage),
             run.data,
-            start=start,
-            teacher=teacher,
+            start=run.networks(starts, seeds) if starts[0] else None,
+            teacher=(model, run.networks(names, seeds)) if model is not None else None,
             seeds=seeds,
             devices=run.experiment.devices,
             store=store,
@@ -248,10 +201,3 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             save_seconds=run.experiment.checkpoint_seconds,
             name=which,
         )
-
-
-def _facts(store: Store) -> dict[str, Any] | None:
-    try:
-        return store.facts()
-    except ValueError as error:
-        raise UsageError(f"{store.folder}: {DAMAGED}") from error

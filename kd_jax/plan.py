@@ -18,9 +18,9 @@ from kd_jax.checks import train_size
 from kd_jax.chips import Slice
 from kd_jax.config import Experiment
 from kd_jax.errors import UsageError, require
-from kd_jax.pipeline import Run
 from kd_jax.platform import tracing_for
 from kd_jax.roofline import Figures
+from kd_jax.runs import Run
 
 Note = Callable[[str], None]
 

@@ -127,7 +127,9 @@ def save_training(folder: Path, histories: Histories, labels: dict[str, str] | N
     every = [record for records in histories.values() for record in records]
     curves = {name: get for name, get in curves.items() if any(get(r) is not None for r in every)}
     with matplotlib.rc_context(figures.STYLE):
-        figure, axes = figures.figure(len(curves), 1, 1.0 + 1.9 * len(curves), sharex=True)
+        names = [(labels or {}).get(stage, stage) for stage in histories]
+        height = 1.0 + 1.9 * len(curves) + figures.legend_height(names)
+        figure, axes = figures.figure(len(curves), 1, height, sharex=True)
         for ax, (name, get) in zip(axes[:, 0], curves.items(), strict=True):
             for index, records in enumerate(histories.values()):
                 _curve(ax, index, records, get, 100 if "%" in name else 1)
@@ -139,8 +141,8 @@ def save_training(folder: Path, histories: Histories, labels: dict[str, str] | N
         axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         seeds = {len(values) for record in every for values in record["train"].values()}
         axes[0, 0].set_title(_title("Training", seeds, "mean and range"))
-        names = [(labels or {}).get(stage, stage) for stage in histories]
-        figure.legend(axes[0, 0].lines, names, loc="outside lower center", ncols=min(len(names), 4))
+        columns = figures.legend_columns(names)
+        figure.legend(axes[0, 0].lines, names, loc="outside lower center", ncols=columns)
         return figures.save(figure, Path(folder) / "training.png")
 
 
@@ -182,7 +184,8 @@ def save_layers(folder: Path, results: Results) -> Path:
             panels.setdefault(tuple(row.layers), []).append((index, row))
     heights = [0.3 + 0.22 * len(layers) * len(group) ** 0.6 for layers, group in panels.items()]
     with matplotlib.rc_context(figures.STYLE):
-        height = min(1.1 + sum(heights) + 0.4 * len(panels), 24)
+        legends = [figures.legend_height([row.label for _, row in g]) for g in panels.values()]
+        height = min(1.1 + sum(heights) + sum(legends) + 0.4 * len(panels), 24)
         ratios = {"height_ratios": heights}
         figure, axes = figures.figure(len(panels), 1, height, sharex=True, gridspec_kw=ratios)
         for ax, (layers, group) in zip(axes[:, 0], panels.items(), strict=True):
@@ -210,7 +213,8 @@ def _bars(axes: Axes, layers: Sequence[str], group: list[tuple[int, Row]]) -> No
     axes.set_yticks(places, [name.removesuffix("/kernel") for name in layers])
     axes.set_ylim(len(layers) - 0.5, -0.5)  # the first layer on top
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
+    columns = min(figures.legend_columns([row.label for _, row in group]), 3)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
 
 
 def _order(name: str) -> tuple[bool, list[tuple[str, int]]]:

@@ -16,9 +16,9 @@ from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
 from kd_jax.loop import Reporter
-from kd_jax.pipeline import Run
 from kd_jax.prune import masks as masks_lib
 from kd_jax.results import DataFacts, Layer, Results, Row
+from kd_jax.runs import Run
 from kd_jax.state import Snapshot
 
 
@@ -66,23 +66,7 @@ def _as_made(run: Run, rows: Sequence[Row]) -> dict[str, Any] | None:
 
 def histories(run: Run) -> dict[str, list[dict[str, Any]]]:
     """{stage: its records}, the lists of all seeds joined."""
-    return {stage: _history(run, stage) for stage in run.done}
-
-
-def _history(run: Run, stage: str) -> list[dict[str, Any]]:
-    groups = [run.store(stage, seeds).history() for seeds in run.groups]
-    joined = []
-    for records in zip(*groups, strict=False):
-        first = dict(records[0])
-        for name in ("validation_accuracy", "sparsity"):
-            if name in first:
-                first[name] = [value for record in records for value in record[name]]
-        first["train"] = {
-            name: [value for record in records for value in record["train"][name]]
-            for name in first["train"]
-        }
-        joined.append(first)
-    return joined
+    return {stage: run.history(stage) for stage in run.done}
 
 
 def _test_logits(run: Run, stage: str) -> tuple[np.ndarray, np.ndarray]:
@@ -127,8 +111,8 @@ def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -
     first = networks[0]
     reports = [masks_lib.report(network.masks, network.params) for network in networks]
     model = run.model(stage)
-    history = _history(run, stage)
-    done = [run.store(stage, seeds).facts() or {} for seeds in run.groups]
+    history = run.history(stage)
+    done = [run.facts(stage, seeds) or {} for seeds in run.groups]
     return Row(
         stage=stage,
         label=run.label(stage),
@@ -152,6 +136,7 @@ def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
         latency=timing,
         seconds=sum(facts.get("seconds", 0.0) for facts in done),
+        compared_with=run.baselines(stage, tuple(logits)),
     )
 
 

@@ -21,7 +21,7 @@ distill prune
 teacher devices state
 config_stages
 config objective metrics program
-serialize lessons many checkpoint
+serialize lessons many events checkpoint
 checks step
 compiled replay
 loop
@@ -30,6 +30,8 @@ taught
 stages
 __init__
 logs flags startup
+sweep
+runs
 pipeline
 ahead
 plan

@@ -43,7 +43,7 @@ def record(step, loss, **more):
 
 
 def test_a_curve_a_seed_in_files_that_tensorboard_reads(tmp_path):
-    board = TensorBoard(tmp_path, [3, 4])
+    board = TensorBoard(tmp_path, ["seed-3", "seed-4"])
     board.begin("train", 20, 0)
     board.epoch(record(10, [1.0, 2.0]))
     board.epoch(record(20, [0.5, 1.5], validation_accuracy=[0.25, 0.75], sparsity=[0.5, 0.5]))
@@ -70,7 +70,7 @@ def on_disk(folder, step):
 
 def test_points_are_on_disk_soon(tmp_path):
     """A kill must not lose minutes: what a checkpoint comes after is not logged again."""
-    board = TensorBoard(tmp_path, [0])
+    board = TensorBoard(tmp_path, ["seed-0"])
     board.begin("train", 20, 0)
     for step in (1, 2):
         board.epoch(record(step, [float(step)]))
@@ -79,12 +79,12 @@ def test_points_are_on_disk_soon(tmp_path):
 
 
 def test_a_resumed_stage_hides_what_came_after_its_checkpoint(tmp_path):
-    killed = TensorBoard(tmp_path, [0])
+    killed = TensorBoard(tmp_path, ["seed-0"])
     killed.begin("train", 40, 0)
     for step in (10, 20, 30):
         killed.epoch(record(step, [float(step)]))
     assert on_disk(tmp_path / "seed-0", 30)
-    resumed = TensorBoard(tmp_path, [0])  # in the same second, yet in a file of its own
+    resumed = TensorBoard(tmp_path, ["seed-0"])  # in the same second, yet in a file of its own
     resumed.begin("train", 40, 20)
     resumed.epoch(record(30, [-30.0]))
     resumed.epoch(record(40, [-40.0]))
@@ -120,7 +120,7 @@ def test_several_reporters_are_told_the_same():
 
 
 def test_numbers_may_be_numpy(tmp_path):
-    board = TensorBoard(tmp_path, [0])
+    board = TensorBoard(tmp_path, ["seed-0"])
     board.begin("train", 1, 0)
     board.epoch(record(1, np.array([0.25], np.float32)))
     board.end("train", 1.0)

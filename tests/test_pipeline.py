@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_experiment import fake_data, tiny
 
-from kd_jax import pipeline, stages
+from kd_jax import pipeline, runs, stages
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
@@ -361,10 +361,10 @@ def test_groups_of_seeds(run):
 
 
 def test_labels_and_the_network_to_compare_with():
-    def made(**fields) -> pipeline.Run:
+    def made(**fields) -> runs.Run:
         model = from_linen(MODELS["resnet8"].build(10, "float32"))
         models = {"teacher": model, "student": model}
-        return pipeline.Run(Experiment(name="x", **fields), Path("x"), fake_data("digits"), models)
+        return runs.Run(Experiment(name="x", **fields), Path("x"), fake_data("digits"), models)
 
     stages = {
         "alone": Train(),

@@ -54,9 +54,9 @@ def test_sizes_are_those_of_the_networks(made):
     train, distill, prune = made.stages
     assert [s.parameters for s in made.stages] == [2 * large, 2 * small, 2 * small]
     assert train.parameter_bytes == 4 * train.parameters
-    assert train.state == 2 * (8 * large + 4)
-    assert distill.state == 2 * (8 * small + 4)
-    assert prune.state == 2 * (8 * small + 4 + kernels)
+    assert train.state == 2 * 8 * large + 4
+    assert distill.state == 2 * 8 * small + 4
+    assert prune.state == 2 * (8 * small + kernels) + 4
     assert train.data == distill.data == 96 * (64 + 4 + 4)
     assert [s.teacher for s in made.stages] == [0, 2 * 96 * 10 * 4, 0]  # logits, collected
 

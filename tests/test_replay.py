@@ -175,7 +175,7 @@ def test_recorded_rows_are_those_that_the_steps_take():
     stage = dataclasses.replace(STAGE, augment=Augment(shift=1), batch=48)
     prepared = jobs.prepare([stage], tiny.perceptron(), data, (model, snapshot), (0,), 1)
     programs, given = prepared.compiled, (prepared.settings, prepared.seeds)
-    order = programs.order(*given, jnp.zeros((1,), jnp.int32), prepared.resident)
+    order = programs.order(*given, jnp.int32(0), prepared.resident)
     size = len(data.train)
     rows = [
         np.asarray(programs.record(*given, order, snapshot.variables, prepared.resident, (0, i))[0])

@@ -1,0 +1,162 @@
+"""A run: an experiment with its folder, data and models, and what of it is done."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_jax import many
+from kd_jax.checkpoint import Store
+from kd_jax.config import Distill, Experiment, Prune
+from kd_jax.data import Dataset
+from kd_jax.errors import UsageError
+from kd_jax.forward import Model
+from kd_jax.serialize import fingerprint
+from kd_jax.state import Snapshot
+from kd_jax.sweep import Variant
+
+Seeds = tuple[int, ...]
+DAMAGED = "damaged: delete this folder, and run it again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """An experiment with its folder, data and models at hand.
+
+    Attributes:
+      experiment: with a stage for each setting of a stage that is swept.
+      variants: of which these are, by name.
+    """
+
+    experiment: Experiment
+    folder: Path
+    data: Dataset
+    models: dict[str, Model]
+    variants: dict[str, Variant] = dataclasses.field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[Seeds]:
+        """Seeds that train together."""
+        first, count = self.experiment.seed, self.experiment.seeds
+        seeds = tuple(range(first, first + count))
+        return [seeds] if self.experiment.together else [(seed,) for seed in seeds]
+
+    def members(self, stage: str) -> tuple[str, ...]:
+        """The stages that train together with a stage, itself among them."""
+        variant = self.variants.get(stage)
+        return variant.siblings if variant and self.experiment.together else (stage,)
+
+    def flag(self, stage: str) -> str:
+        """By which flags a stage's fields are set."""
+        return self.variants[stage].base if stage in self.variants else stage
+
+    def model(self, stage: str) -> Model:
+        return self.models[self.experiment.stages[stage].model]
+
+    def store(self, stage: str, seeds: Seeds) -> Store:
+        """Of a stage and those that train together with it."""
+        # Of many only the first and the last: a folder's name can't be of any length.
+        few = len(seeds) <= 10
+        listed = "-".join(map(str, seeds)) if few else f"{seeds[0]}-to-{seeds[-1]}"
+        name = self.flag(stage) if len(self.members(stage)) > 1 else stage
+        return Store(self.folder / name / f"seeds-{listed}")
+
+    def network(self, stage: str, seeds: Seeds) -> Snapshot:
+        """The result of a finished stage, [S, ...]."""
+        store = self.store(stage, seeds)
+        if self.facts(stage, seeds) is None:
+            command = f"python run.py run {self.experiment.name}"
+            raise UsageError(
+                f"{self.folder}: stage {stage!r} is not finished: go on with it by {command} and "
+                "the flags it was begun with"
+            )
+        try:
+            return self._own(stage, store.load())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
+            raise UsageError(f"{store.folder}: {DAMAGED}") from error
+
+    def _own(self, stage: str, tree: Any) -> Any:
+        """What is a stage's of a tree [S·V, ...] of all that train together."""
+        members = self.members(stage)
+        return many.of_variant(tree, members.index(stage), len(members))
+
+    def networks(self, names: Sequence[str], seeds: Seeds) -> Snapshot:
+        """The result of one stage, [S, ...]; or, where V variants have one each, [S·V, ...]."""
+        if len(set(names)) == 1:
+            return self.network(names[0], seeds)
+        return many.of_runs([self.network(name, seeds) for name in names])
+
+    def facts(self, stage: str, seeds: Seeds) -> dict[str, Any] | None:
+        """What is known of a finished stage; None before. Its seconds are its share of those of
+        all that train together."""
+        store = self.store(stage, seeds)
+        try:
+            facts = store.facts()
+        except ValueError as error:
+            raise UsageError(f"{store.folder}: {DAMAGED}") from error
+        if facts is None:
+            return None
+        share = facts.get("seconds", 0.0) / len(self.members(stage))
+        return {**facts, "seconds": share}
+
+    def history(self, stage: str) -> list[dict[str, Any]]:
+        """The records of a stage's epochs, the lists of all seeds joined."""
+        groups = [self.store(stage, seeds).history() for seeds in self.groups]
+        return [self._joined(stage, records) for records in zip(*groups, strict=False)]
+
+    def _joined(self, stage: str, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        place, count = self.members(stage).index(stage), len(self.members(stage))
+        join = lambda lists: [x for values in lists for x in values[place::count]]  # noqa: E731
+        joined = dict(records[0])
+        for name in ("validation_accuracy", "sparsity"):
+            if name in joined:
+                joined[name] = join(record[name] for record in records)
+        joined["train"] = {
+            name: join(record["train"][name] for record in records) for name in joined["train"]
+        }
+        return joined
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """The stages that are finished, whichever were asked for, each after those it needs."""
+        every = dataclasses.replace(self.experiment, only=()).order()
+        facts = {stage: [self.facts(stage, group) for group in self.groups] for stage in every}
+        return tuple(stage for stage in every if None not in facts[stage])
+
+    def label(self, stage: str) -> str:
+        """What the network is, in a reader's words."""
+        words = f", {self.variants[stage].words}" if stage in self.variants else ""
+        return f"{self._label(stage)}{words}"
+
+    def _label(self, stage: str) -> str:
+        description = self.experiment.stages[stage]
+        if isinstance(description, Prune):
+            first = self._label(description.start) if description.start else description.model
+            return f"{first}, pruned" if "," in first else f"{first} and pruned"
+        if isinstance(description, Distill):
+            return f"{description.model} distilled"
+        alone = description.model == "student" and self.experiment.teacher is not None
+        return f"{description.model} alone" if alone else description.model
+
+    def reference(self, order: Sequence[str]) -> str:
+        """The stage of these whose network the others are compared with: the first teacher, or else
+        the first network."""
+        teachers = [s for s in order if self.experiment.stages[s].model == "teacher"]
+        return (teachers or list(order))[0]
+
+    def baselines(self, stage: str, order: Sequence[str]) -> tuple[str, ...] | None:
+        """The stages with which a variant is compared: the first of its model that is none of its
+        siblings, and that one of these which has the usual setting. None where it is no variant."""
+        variant = self.variants.get(stage)
+        if variant is None:
+            return None
+        model = lambda name: getattr(self.experiment, self.experiment.stages[name].model)  # noqa: E731
+        others = [name for name in order[: order.index(stage)] if name not in variant.siblings]
+        earlier = [name for name in others if model(name) == model(stage)]
+        usual = [name for name in variant.siblings if self.variants[name].usual and name != stage]
+        return tuple(name for name in (*earlier[:1], *usual) if name in order)
+
+
+def folder_of(experiment: Experiment) -> Path:
+    """Where an experiment's run lives: named by what it computes."""
+    return Path(experiment.out) / f"{experiment.name}-{fingerprint(experiment)}"

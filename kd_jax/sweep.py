@@ -1,0 +1,192 @@
+"""One stage in several settings: `distill.temperature=1,2,4,8` makes four stages of one."""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from kd_jax import flags, values
+from kd_jax.config import Experiment, Stage
+from kd_jax.errors import UsageError, did_you_mean, require
+
+MOST = 1000  # variants of a stage: more is a mistake, and would take memory before it is seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One of a stage's settings.
+
+    Attributes:
+      base: the stage's own name.
+      siblings: the names of all its variants, itself among them.
+      words: its values, as a reader is told them: "temperature 8".
+      usual: whether it has the values that the stage has as it is written; or is the first, where
+        none has.
+    """
+
+    base: str
+    siblings: tuple[str, ...]
+    words: str
+    usual: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """A field, and the values it is to take."""
+
+    path: tuple[str, ...]  # distill, terms, kd, temperature
+    values: tuple[Any, ...]
+    usual: Any
+
+    @property
+    def stage(self) -> str:
+        return self.path[0]
+
+
+def expand(experiment: Experiment) -> tuple[Experiment, dict[str, Variant]]:
+    """(the experiment with a stage for each setting of the stages that are swept, or that start
+    from or learn from one that is; {name: variant} of these).
+
+    Raises UsageError for a field that isn't there, or a value that it can't take.
+    """
+    axes = [_axis(experiment, word) for word in experiment.sweep]
+    if not axes:
+        return experiment, {}
+    given = {combination: _with(experiment, axes, combination) for combination in _product(axes)}
+    stages: dict[str, Stage] = {}
+    variants: dict[str, Variant] = {}
+    for base in experiment.stages:
+        named = {}
+        for combination, changed in given.items():
+            name = _name(experiment, axes, base, combination)
+            if name not in named:
+                named[name] = combination
+                stages[name] = _renamed(experiment, axes, changed.stages[base], combination)
+        if len(named) > 1 or base not in named:
+            variants |= _variants(experiment, axes, base, named)
+    only = tuple(n for base in experiment.only for n in stages if n.partition("/")[0] == base)
+    return dataclasses.replace(experiment, stages=stages, only=only, sweep=()), variants
+
+
+def _product(axes: list[_Axis]) -> list[tuple[int, ...]]:
+    """The places in the values of all axes, in all combinations."""
+    total = 1
+    for axis in axes:
+        total *= len(axis.values)
+    require(total <= MOST, f"--sweep makes {total} combinations: at most {MOST} are allowed")
+    return list(itertools.product(*(range(len(axis.values)) for axis in axes)))
+
+
+def _axis(experiment: Experiment, word: str) -> _Axis:
+    """What one word of --sweep says."""
+    name, equals, listed = word.partition("=")
+    require(
+        bool(equals and listed),
+        f"--sweep {word!r} is not of the form STAGE.FIELD=VALUE,VALUE,...: "
+        "such as distill.temperature=1,2,4,8",
+    )
+    kinds = {
+        path: kind
+        for path, kind in flags.known(experiment).items()
+        if path.split(".")[0] in experiment.stages and not isinstance(kind, Mapping)
+    }
+    path = _resolved(name.replace("-", "_"), kinds, word)
+    flag = f"--sweep {name}"
+    read = tuple(values.read(kinds[path], [value], flag) for value in listed.split(","))
+    require(len(set(read)) == len(read), f"--sweep {word}: a value is given twice")
+    node: Any = experiment.stages
+    for part in path.split("."):
+        node = node[part] if isinstance(node, Mapping) else getattr(node, part)
+    return _Axis(tuple(path.split(".")), read, node)
+
+
+def _resolved(name: str, kinds: dict[str, Any], word: str) -> str:
+    """The one field whose path has the parts of a name, in this order, the last one last."""
+    if name in kinds:
+        return name
+    parts = name.split(".")
+
+    def fits(path: str) -> bool:
+        steps = path.split(".")
+        rest = iter(steps[:-1])
+        return steps[-1] == parts[-1] and all(part in rest for part in parts[:-1])
+
+    found = [path for path in kinds if fits(path)]
+    if len(found) > 1:
+        listed = ", ".join(found).replace("_", "-")
+        raise UsageError(f"--sweep {word}: {name.replace('_', '-')} may be any of {listed}")
+    if not found:
+        hint = did_you_mean(name, kinds).replace("_", "-")
+        raise UsageError(f"--sweep {word}: no stage has such a field.{hint[:200]}")
+    return found[0]
+
+
+def _with(experiment: Experiment, axes: list[_Axis], places: tuple[int, ...]) -> Experiment:
+    """The experiment with one combination of values, checked."""
+    changed = copy.copy(experiment)
+    object.__setattr__(changed, "sweep", ())
+    for axis, place in zip(axes, places, strict=True):
+        value = axis.values[place]
+        changed = flags.updated(changed, list(axis.path), lambda _, value=value: value)
+    try:
+        flags.check(changed)
+    except UsageError as error:
+        raise UsageError(f"--sweep {' '.join(experiment.sweep)}: {error}") from None
+    return changed
+
+
+def _touching(experiment: Experiment, axes: list[_Axis], base: str) -> list[int]:
+    """The axes on which a stage's network depends."""
+    before = {base}
+    while True:
+        more = {other for name in before for other in experiment.needs(name)} - before
+        if not more:
+            return [i for i, axis in enumerate(axes) if axis.stage in before]
+        before |= more
+
+
+def _name(experiment: Experiment, axes: list[_Axis], base: str, places: tuple[int, ...]) -> str:
+    """`distill/temperature=8` of a stage that depends on an axis, its own name of another."""
+    touching = _touching(experiment, axes, base)
+    named = [f"{_short(axes, i)}={_text(axes[i].values[places[i]])}" for i in touching]
+    return f"{base}/{','.join(named)}" if named else base
+
+
+def _short(axes: list[_Axis], i: int) -> str:
+    """The last part of a field's path; the whole of it where that is another axis's too."""
+    last = [axis.path[-1] for axis in axes]
+    return last[i] if last.count(last[i]) == 1 else ".".join(axes[i].path)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _renamed(
+    experiment: Experiment, axes: list[_Axis], stage: Stage, places: tuple[int, ...]
+) -> Stage:
+    """The stage with the variants' names of what it starts from and learns from."""
+    fields = {
+        field: _name(experiment, axes, getattr(stage, field), places)
+        for field in ("start", "teacher")
+        if getattr(stage, field, "")
+    }
+    return dataclasses.replace(stage, **fields)
+
+
+def _variants(
+    experiment: Experiment, axes: list[_Axis], base: str, named: dict[str, tuple[int, ...]]
+) -> dict[str, Variant]:
+    touching = _touching(experiment, axes, base)
+    words, usual = {}, {}
+    for name, places in named.items():
+        pairs = [(_short(axes, i), axes[i].values[places[i]]) for i in touching]
+        words[name] = ", ".join(
+            f"{short.replace('_', ' ')} {_text(value)}" for short, value in pairs
+        )
+        usual[name] = all(axes[i].values[places[i]] == axes[i].usual for i in touching)
+    if not any(usual.values()):
+        usual[next(iter(named))] = True
+    siblings = tuple(named)
+    return {name: Variant(base, siblings, words[name], usual[name]) for name in named}
