@@ -8,8 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from kd_jax import compiled, jobs, pipeline
 from kd_jax import state as state_lib
@@ -18,7 +17,7 @@ from kd_jax.batch import Batch
 from kd_jax.checks import train_size
 from kd_jax.config import Distill
 from kd_jax.data import Split
-from kd_jax.devices import replicated
+from kd_jax.devices import home_of, replicated, sharding_of
 from kd_jax.lessons import logits_alone
 from kd_jax.objective import no_metrics
 from kd_jax.program import Program, Resident, Teacher
@@ -34,6 +33,7 @@ class Step:
     Attributes:
       steps: how many the stage has.
       state, teacher, data: what it takes, as shapes; teacher is None where there is none.
+      split: how a batch lies on the devices.
       lower: () -> jax.stages.Lowered.
     """
 
@@ -41,16 +41,20 @@ class Step:
     state: Shapes
     teacher: Shapes
     data: Shapes
+    split: NamedSharding
     lower: Callable[[], Any]
 
 
-def step_of(run: Run, name: str, devices: Sequence[Any], networks: dict[str, Shapes]) -> Step:
+def step_of(
+    run: Run, name: str, devices: Sequence[Any], networks: dict[str, Shapes], model_axis: int = 1
+) -> Step:
     """A stage's step on a batch split over devices, attached or not; to be called and lowered
     inside `platform.tracing_for` theirs.
 
     Args:
       run: from `pipeline.planned`.
       networks: of the stages before it, as shapes; the stage's own is added.
+      model_axis: devices that share one copy of the parameters.
 
     Raises:
       UsageError: stage, model and data don't fit together.
@@ -59,7 +63,7 @@ def step_of(run: Run, name: str, devices: Sequence[Any], networks: dict[str, Sha
     taught = None
     if isinstance(stage, Distill) and stage.teacher:
         taught = (run.model(stage.teacher), networks[stage.teacher])
-    split = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+    split = sharding_of(devices, model_axis)
     with pipeline.flags_of(name):
         program = jobs.program_of(stage, run.model(name), run.data, taught and taught[0], 1)
     program = dataclasses.replace(program, sharding=split)
@@ -77,17 +81,25 @@ def step_of(run: Run, name: str, devices: Sequence[Any], networks: dict[str, Sha
     one = programs.step if run.data.streamed else programs.single
     if not run.data.streamed:
         given = (*given, jax.eval_shape(programs.order, settings, seeds, state.step, data))
-    lower = functools.partial(one.lower, settings, seeds, *_placed(given, replicated(split)))
-    return Step(program.steps, state, teacher, data, lower)
+    lower = functools.partial(one.lower, settings, seeds, *_placed(given, split))
+    return Step(program.steps, state, teacher, data, split, lower)
 
 
 def _shape(dtype: Any, *sizes: int) -> Shapes:
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-def _placed(shapes: Shapes, sharding: jax.sharding.Sharding) -> Shapes:
-    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
-    return jax.tree.map(place, shapes)
+def _placed(given: Sequence[Shapes], split: NamedSharding) -> list[Shapes]:
+    """State and teacher where training has them; all else is whole on every device."""
+    home = replicated(split)
+    at = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
+    state, sums, teacher, *data = given
+    if teacher is not None and teacher.logits is None:
+        teacher = jax.tree.map(lambda x: at(x, home_of(split, x)), teacher)
+    state = jax.tree.map(lambda x: at(x, home_of(split, x)), state)
+    whole = lambda x: at(x, getattr(x, "sharding", None) or home)  # noqa: E731
+    rest = jax.tree.map(whole, (sums, teacher, data))
+    return [state, *rest[:2], *rest[2]]
 
 
 def _data(run: Run, program: Program, size: int) -> Shapes:

@@ -10,7 +10,7 @@ from kd_jax import tree
 from kd_jax.augment import Augment
 from kd_jax.config import Prune, Stage
 from kd_jax.data import Dataset
-from kd_jax.devices import batch_sharding, memory
+from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
 from kd_jax.prune import CRITERIA
@@ -31,7 +31,7 @@ def train_size(stage: Stage, data: Dataset) -> int:
 
 
 def check(
-    stage: Stage, model: Model, data: Dataset, devices: int = 0, who: str = "", seeds: int = 1
+    stage: Stage, model: Model, data: Dataset, devices: Layout = 0, who: str = "", seeds: int = 1
 ) -> None:
     """Raises UsageError for what can't work, before any training; it begins with the name of the
     stage's field, or with a flag. `who` is what to call the model; so many seeds train at once."""

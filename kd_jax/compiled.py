@@ -15,7 +15,7 @@ from kd_jax import lessons, randomness
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
 from kd_jax.datasets import Spec
-from kd_jax.devices import replicated
+from kd_jax.devices import replicated, settled, splits
 from kd_jax.forward import Model
 from kd_jax.many import RUN, SAME, STATE, VARIANT, over_runs, over_seeds
 from kd_jax.objective import Metrics, Settings
@@ -59,7 +59,8 @@ def build(program: Program, loop: bool) -> Compiled:
     """The programs of all runs that make these static choices. With `loop`, many steps are one
     loop on the device; otherwise they are sent there one by one."""
     home = replicated(program.sharding)
-    donating = functools.partial(jax.jit, donate_argnums=(2, 3), out_shardings=home)
+    compiled = functools.partial(_jit, program)
+    donating = functools.partial(compiled, donate_argnums=(2, 3))
 
     def one_step(settings, state, sums, teacher, batch):
         soft = None if teacher is None else teacher.variables
@@ -84,14 +85,26 @@ def build(program: Program, loop: bool) -> Compiled:
     looped = donating(over_runs(many, (STATE, RUN, RUN, SAME, SAME), both))
     change = over_runs(functools.partial(step_lib.change_masks, program), (STATE, VARIANT), STATE)
     return Compiled(
-        start=jax.jit(_starter(program), out_shardings=home, compiler_options=_once()),
+        start=compiled(_starter(program), compiler_options=_once()),
         advance=looped if loop else functools.partial(_dispatch, order, single),
         single=single,
         step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
-        change_masks=jax.jit(change, donate_argnums=2, out_shardings=home),
+        change_masks=compiled(change, donate_argnums=2),
         order=order,
         record=jax.jit(over_seeds(record, (RUN, RUN, SAME, SAME)), out_shardings=home),
     )
+
+
+def _jit(program: Program, function: Callable, **options: Any) -> Any:
+    """A compiled function whose results live where `home_of` says. Where nothing is split this is
+    said of all results at once, which leaves the compiler no choice."""
+    if not splits(program.sharding):
+        return jax.jit(function, out_shardings=replicated(program.sharding), **options)
+
+    def held(*given: Any) -> Any:
+        return settled(program.sharding, function(*given))
+
+    return jax.jit(held, **options)
 
 
 def _once() -> dict[str, Any] | None:
@@ -136,7 +149,9 @@ def fresh(program: Program, seed: Array) -> Snapshot:
 
 
 @functools.lru_cache(maxsize=16)
-def predictor(model: Model, spec: Spec) -> Callable[[Snapshot, Array], Array]:
-    """(snapshot [S, ...], inputs [B, ...]) -> logits float32 [S, B, K]."""
+def predictor(
+    model: Model, spec: Spec, home: jax.sharding.Sharding | None = None
+) -> Callable[[Snapshot, Array], Array]:
+    """(snapshot [S, ...], inputs [B, ...]) -> logits float32 [S, B, K], put at `home`."""
     one = functools.partial(step_lib.predict, model, spec)
-    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+    return jax.jit(jax.vmap(one, in_axes=(0, None)), out_shardings=home)

@@ -55,6 +55,9 @@ class Experiment:
     """What networks compute in; parameters and losses stay float32."""
     devices: int = dataclasses.field(default=0, metadata=WHERE)
     """Devices over which a batch is split; 0: all there are."""
+    model_axis: int = dataclasses.field(default=1, metadata=WHERE)
+    """Devices that share one copy of the parameters, where they don't fit into one: kernels, masks
+    and moments are split over it; the batch is then split over devices / model-axis."""
     latency_batch: int = dataclasses.field(default=256, metadata=WHERE)
     """The large batch at which latency is measured, beside 1."""
     checkpoint_seconds: float = dataclasses.field(default=30.0, metadata=WHERE)
@@ -67,6 +70,12 @@ class Experiment:
         require(1 <= self.seeds <= 10_000, f"seeds {self.seeds} must be in [1, 10000]")
         require(0 <= self.seed < 2**31, f"seed {self.seed} must be in [0, 2**31)")
         require(self.devices >= 0, f"devices {self.devices} must not be negative")
+        axis = self.model_axis
+        require(axis >= 1, f"model-axis {axis} must be at least 1")
+        require(
+            self.devices % axis == 0,
+            f"model-axis {axis} does not divide the {self.devices} devices: use a divisor, or 1",
+        )
         # An upper bound because its images are made after training, when it is too late to fail.
         batch = self.latency_batch
         require(1 <= batch <= 2**16, f"latency-batch {batch} must be in [1, 65536]")
@@ -81,6 +90,11 @@ class Experiment:
         self._with_needs(self.stages)
         for name, stage in self.stages.items():
             self._check_sparsity(name, stage)
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """How many devices, and over how many of them the parameters are split."""
+        return self.devices, self.model_axis
 
     def _check_name(self, name: str) -> None:
         taken = {field.name for field in dataclasses.fields(self)}

@@ -14,7 +14,7 @@ from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape, train_size
 from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
-from kd_jax.devices import batch_sharding, loops_well, replicated
+from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
 from kd_jax.errors import require
 from kd_jax.events import alive_of, event_steps, events
 from kd_jax.forward import Model
@@ -59,6 +59,10 @@ class Prepared:
         """Where arrays live that are not split over devices."""
         return replicated(self.program.sharding)
 
+    def put(self, network: Any) -> Any:
+        """A network, or variables, put where those in training live."""
+        return put(self.program.sharding, network)
+
     def begin(self, network: Snapshot | None) -> TrainState:
         """The state at step 0, from a network [S, ...] or [S·V, ...] or, with None, from fresh
         parameters."""
@@ -72,7 +76,7 @@ def prepare(
     data: Dataset,
     teacher: Taught | None,
     seeds: Sequence[int],
-    devices: int,
+    devices: Layout,
 ) -> Prepared:
     """Raises UsageError where stage, model, data and teacher don't fit together."""
     stage = variants[0]
@@ -90,7 +94,7 @@ def prepare(
 
 
 def check_variants(
-    variants: Sequence[Stage], model: Model, data: Dataset, teacher: Model | None, devices: int
+    variants: Sequence[Stage], model: Model, data: Dataset, teacher: Model | None, devices: Layout
 ) -> None:
     """Raises UsageError unless the stages differ only in numbers that one program can be given."""
     first = variants[0]
@@ -108,7 +112,7 @@ def check_variants(
 
 
 def program_of(
-    stage: Stage, model: Model, data: Dataset, teacher: Model | None, devices: int
+    stage: Stage, model: Model, data: Dataset, teacher: Model | None, devices: Layout
 ) -> Program:
     """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
@@ -178,7 +182,8 @@ def job_of(
 ) -> Job:
     """What the loop runs, from the state at step 0; see `taught.teacher_of`."""
     stage, program, data = prepared.stage, prepared.program, prepared.data
-    predict = compiled.predictor(program.model, data.spec)
+    home = prepared.home if splits(program.sharding) else None
+    predict = compiled.predictor(program.model, data.spec, home)
 
     def validate(state: TrainState) -> list[float]:
         logits, labels = predictions(predict, state_lib.rest(state), data.validation)

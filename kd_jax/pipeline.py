@@ -58,7 +58,7 @@ def _check(run: Run) -> None:
         with flags_of(run.flag(stage)):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
             runs = len(run.groups[0]) * len(run.members(stage))
-            checks.check(description, run.model(stage), run.data, experiment.devices, who, runs)
+            checks.check(description, run.model(stage), run.data, experiment.layout, who, runs)
             _check_terms(run, stage)
         if run.members(stage)[0] == stage:
             _check_members(run, stage)
@@ -74,13 +74,13 @@ def _check_terms(run: Run, stage: str) -> None:
     """Whether the features that distillation terms read suit each other."""
     description, teacher = run.experiment.stages[stage], _teacher_of(run, stage)
     if isinstance(description, Distill) and description.terms:
-        jobs.program_of(description, run.model(stage), run.data, teacher, run.experiment.devices)
+        jobs.program_of(description, run.model(stage), run.data, teacher, run.experiment.layout)
 
 
 def _check_members(run: Run, stage: str) -> None:
     """Whether one program can train all variants of a stage."""
     variants = [run.experiment.stages[name] for name in run.members(stage)]
-    given = (run.model(stage), run.data, _teacher_of(run, stage), run.experiment.devices)
+    given = (run.model(stage), run.data, _teacher_of(run, stage), run.experiment.layout)
     try:
         jobs.check_variants(variants, *given)
     except UsageError as error:
@@ -194,7 +194,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             start=run.networks(starts, seeds) if starts[0] else None,
             teacher=(model, run.networks(names, seeds)) if model is not None else None,
             seeds=seeds,
-            devices=run.experiment.devices,
+            devices=run.experiment.layout,
             store=store,
             replay=Path(run.experiment.out) / "teachers",
             report=Several(report, *logs) if hosts.first() else Silent(),

@@ -17,6 +17,7 @@ from kd_jax.ahead import Shapes
 from kd_jax.checks import train_size
 from kd_jax.chips import Slice
 from kd_jax.config import Experiment
+from kd_jax.devices import bytes_each
 from kd_jax.errors import UsageError, require
 from kd_jax.platform import tracing_for
 from kd_jax.roofline import Figures
@@ -114,12 +115,13 @@ def plan(
     if batch is not None:
         require(batch == "auto" or batch >= 1, f"--batch {batch}: must be at least 1")
         experiment = _with_batch(experiment, 1 if batch == "auto" else batch)
+    copies = _copies(experiment, target)
     for name in experiment.order():
         size = experiment.stages[name].batch
         require(
-            batch == "auto" or size % count == 0,
-            f"--{'batch' if batch else f'{name}.batch'} {size} does not divide over the {count} "
-            f"devices of {target.name}: use a multiple of {count}",
+            batch == "auto" or size % copies == 0,
+            f"--{'batch' if batch else f'{name}.batch'} {size} does not divide over the {copies} "
+            f"devices of {target.name}: use a multiple of {copies}",
         )
     with tracing_for(target.devices[0].platform):
         stages = _stages(experiment, target, batch == "auto", note)
@@ -127,12 +129,26 @@ def plan(
     return Plan(experiment.name, experiment.compute, target, target.chips, stages)
 
 
+def _copies(experiment: Experiment, target: Slice) -> int:
+    """Of the parameters: over so many groups of devices a batch is split."""
+    axis, count = experiment.model_axis, len(target.devices)
+    require(
+        count % axis == 0,
+        f"--model-axis {axis} does not divide the {count} devices of {target.name}: use a divisor",
+    )
+    return count // axis
+
+
 def _stages(experiment: Experiment, target: Slice, largest: bool, note: Note) -> list[StagePlan]:
-    run = pipeline.planned(dataclasses.replace(experiment, devices=1))  # those of this machine
+    axis = experiment.model_axis
+    # Those of this machine are no matter.
+    run = pipeline.planned(dataclasses.replace(experiment, devices=1, model_axis=1))
     networks: dict[str, Shapes] = {}
     stages = []
     for name in experiment.order():
-        one = functools.partial(_stage, name=name, target=target, networks=networks, note=note)
+        one = functools.partial(
+            _stage, name=name, target=target, axis=axis, networks=networks, note=note
+        )
         stages.append(_largest(run, name, target, one) if largest else one(run))
     return stages
 
@@ -172,11 +188,11 @@ def _largest(run: Run, name: str, target: Slice, one: Callable[[Run], StagePlan]
 
 
 def _stage(
-    run: Run, name: str, target: Slice, networks: dict[str, Shapes], note: Note
+    run: Run, name: str, target: Slice, axis: int, networks: dict[str, Shapes], note: Note
 ) -> StagePlan:
     """Compiles one step of a stage."""
     batch = run.experiment.stages[name].batch
-    step = ahead.step_of(run, name, target.devices, networks)
+    step = ahead.step_of(run, name, target.devices, networks, axis)
     note(f"compiling {name} for {target.name}, batch {batch:,}")
     figures, refusal = _compile(step.lower, target)
     return StagePlan(
@@ -186,9 +202,9 @@ def _stage(
         runs=len(run.groups),
         seeds=len(run.groups[0]),
         parameters=tree.count(step.state.params),
-        parameter_bytes=tree.size_bytes(step.state.params),
-        state=tree.size_bytes(step.state),
-        teacher=tree.size_bytes(step.teacher),
+        parameter_bytes=bytes_each(step.split, step.state.params),
+        state=bytes_each(step.split, step.state),
+        teacher=bytes_each(step.split, step.teacher),
         data=tree.size_bytes(step.data),
         figures=figures,
         refusal=refusal,

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, hosts, many
+from kd_jax import compiled, many
 from kd_jax import state as state_lib
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check_model, check_network
 from kd_jax.config import Distill, Stage, Train
 from kd_jax.data import Dataset
+from kd_jax.devices import Layout
 from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
@@ -35,7 +36,7 @@ def run(
     start: Snapshot | None = None,
     teacher: Taught | None = None,
     seeds: Sequence[int] = (0,),
-    devices: int = 0,
+    devices: Layout = 0,
     store: Store | None = None,
     replay: Path | None = None,
     report: Reporter | None = None,
@@ -52,6 +53,7 @@ def run(
       stage: Train, Distill or Prune; its own `start` and `teacher` are names, and ignored here.
       start: network to go on from, [S, ...] or [S·V, ...]; None: fresh parameters.
       teacher: who teaches, if the stage has distillation terms; one of S is asked once for all V.
+      devices: how many, 0 for all; (8, 2): eight, and two by two they share the parameters.
       store: where checkpoints go; with one, the stage resumes where it stopped.
       replay: folder of kept teachers' outputs, for stages that replay them.
 
@@ -64,7 +66,7 @@ def run(
     check_variants(variants, model, data, teacher and teacher[0], devices)
     prepared = prepare(variants, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
-    start = hosts.place(start, prepared.home)  # it may come from other devices
+    start = prepared.put(start)  # it may come from other devices
     state = prepared.begin(start)
     facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps}
     soft = None

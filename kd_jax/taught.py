@@ -52,7 +52,7 @@ def teacher_of(
     alone = isinstance(stage, Distill) and logits_alone(stage.terms)
     if alone and stage.augment == Augment() and outputs is not None:
         return Teacher(logits=hosts.place(outputs, prepared.home))
-    variables = hosts.place(teacher[1].variables, prepared.home)
+    variables = prepared.put(teacher[1].variables)
     if prepared.resident is None or not isinstance(stage, Distill) or stage.replay == "off":
         return Teacher(variables=variables)
     if replay is None:

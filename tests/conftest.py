@@ -1,4 +1,4 @@
-"""Strictness for all tests: no silent broadcasting of ranks, warnings are errors, 4 CPU devices."""
+"""Strictness for all tests: no silent broadcasting of ranks, warnings are errors, 8 CPU devices."""
 
 import os
 
@@ -10,7 +10,7 @@ import chex
 import jax
 import pytest
 
-chex.set_n_cpu_devices(4)
+chex.set_n_cpu_devices(8)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -29,13 +29,13 @@ DIGITS = fake_data("digits", 100)
             "batch 52 is larger than the 50 training examples that fraction 0.5 leave: change that",
         ),
         (
-            Train(batch=20, epochs=2, optim=Optim(warmup=10)),
-            "optim.warmup 10 must be below the 10 steps of the stage: lower it",
+            Train(batch=24, epochs=2, optim=Optim(warmup=8)),
+            "optim.warmup 8 must be below the 8 steps of the stage: lower it",
         ),
-        (Train(batch=63), "batch 63 does not divide over 4 devices"),
-        (Train(batch=4, epochs=10**9), "epochs 1000000000 make 25000000000 steps"),
-        (Train(batch=4, augment=Augment(crop=8)), "augment.crop 8 moves images of 8 pixels"),
-        (Train(batch=4, augment=Augment(shift=9)), "augment.shift 9 moves images of 8 pixels"),
+        (Train(batch=63), "batch 63 does not divide over 8 devices"),
+        (Train(batch=8, epochs=10**9), "epochs 1000000000 make 12000000000 steps"),
+        (Train(batch=8, augment=Augment(crop=8)), "augment.crop 8 moves images of 8 pixels"),
+        (Train(batch=8, augment=Augment(shift=9)), "augment.shift 9 moves images of 8 pixels"),
     ],
 )
 def test_checks_refuse_a_stage_that_does_not_fit_its_data(stage, said):
@@ -58,15 +58,15 @@ def test_what_leaves_too_few_examples_is_named():
 
 
 def test_checks_refuse_more_devices_than_there_are():
-    with pytest.raises(UsageError, match=r"^--devices 5: there are only 4 \(cpu\)"):
-        checks.check(Train(batch=20), model(MLP(widths=(4,))), DIGITS, devices=5)
+    with pytest.raises(UsageError, match=r"^--devices 9: there are only 8 \(cpu\)"):
+        checks.check(Train(batch=20), model(MLP(widths=(4,))), DIGITS, devices=9)
     checks.check(Train(batch=63), model(MLP(widths=(4,))), DIGITS, devices=1)
     checks.check(Train(batch=62), model(MLP(widths=(4,))), DIGITS, devices=2)
 
 
 def test_checks_refuse_other_classes_than_those_of_the_data():
     with pytest.raises(UsageError, match=r"^--student gives outputs of shape \(7,\).*10 classes"):
-        checks.check(Train(batch=4), model(MLP(widths=(4,)), classes=7), DIGITS)
+        checks.check(Train(batch=8), model(MLP(widths=(4,)), classes=7), DIGITS)
     with pytest.raises(UsageError, match=r"^--teacher MLP gives outputs of shape \(7,\)"):
         checks.check_model("teacher", model(MLP(widths=(4,)), classes=7), DIGITS, "MLP")
 
@@ -77,7 +77,7 @@ def test_checks_refuse_a_model_that_can_not_take_the_data_whatever_it_raises():
 
     broken = dataclasses.replace(model(MLP(widths=(4,))), init=init)
     with pytest.raises(UsageError) as error:
-        checks.check(Train(batch=4), broken, DIGITS, who="Net (stage alone)")
+        checks.check(Train(batch=8), broken, DIGITS, who="Net (stage alone)")
     assert str(error.value) == (
         "--student Net (stage alone) can't take inputs of shape (8, 8, 1), those of digits "
         "(first line): choose another model or --data.image-size"
@@ -87,13 +87,13 @@ def test_checks_refuse_a_model_that_can_not_take_the_data_whatever_it_raises():
 def test_checks_of_pruning_name_its_fields():
     small = model(MLP(widths=(4,)))
     with pytest.raises(UsageError, match=r"^include pattern 'x' finds no parameter"):
-        checks.check(Prune(batch=4, include=("x",)), small, DIGITS)
+        checks.check(Prune(batch=8, include=("x",)), small, DIGITS)
     with pytest.raises(UsageError, match=r"^schedule\.rounds is 9, but the run has 2 steps"):
-        checks.check(Prune(batch=100, epochs=2, schedule=Iterative(rounds=9)), small, DIGITS)
-    checks.check(Prune(batch=100, epochs=2, schedule=OneShot(at=1.0)), small, DIGITS)
+        checks.check(Prune(batch=96, epochs=2, schedule=Iterative(rounds=9)), small, DIGITS)
+    checks.check(Prune(batch=96, epochs=2, schedule=OneShot(at=1.0)), small, DIGITS)
 
 
-@pytest.mark.parametrize("stage", [Train(batch=4), Prune(batch=4)])
+@pytest.mark.parametrize("stage", [Train(batch=8), Prune(batch=8)])
 def test_checks_refuse_a_model_larger_than_the_memory_without_making_it(stage):
     huge = model(MLP(widths=(10**7, 10**7)))
     with pytest.raises(
@@ -105,10 +105,10 @@ def test_checks_refuse_a_model_larger_than_the_memory_without_making_it(stage):
 def test_memory_of_a_step_by_hand(monkeypatch):
     """64 x 4 + 4 and 4 x 10 + 10 weights of 4 bytes: as weights, gradients, and sgd's
     momentum; and the step's number."""
-    stage, small, needed = Train(batch=4), model(MLP(widths=(4,))), 310 * 4 * 3 + 4
+    stage, small, needed = Train(batch=8), model(MLP(widths=(4,))), 310 * 4 * 3 + 4
     monkeypatch.setattr(checks, "memory", lambda: needed)
     checks.check(stage, small, DIGITS)
-    for adam in (Train(batch=4, optim=Optim(name="adam")), Train(batch=4, ema=0.9)):
+    for adam in (Train(batch=8, optim=Optim(name="adam")), Train(batch=8, ema=0.9)):
         with pytest.raises(
             UsageError, match=r"^--student: .* take 4\.9\d kB, and there are 3\.72 kB"
         ):
@@ -119,4 +119,4 @@ def test_memory_of_a_step_by_hand(monkeypatch):
 
 def test_memory_that_is_not_known_bounds_nothing(monkeypatch):
     monkeypatch.setattr(checks, "memory", lambda: None)
-    checks.check(Prune(batch=4), model(MLP(widths=(10**7, 10**7))), DIGITS)
+    checks.check(Prune(batch=8), model(MLP(widths=(10**7, 10**7))), DIGITS)

@@ -12,7 +12,7 @@ import tiny_runs
 from kd_jax import jobs, loop, stages, taught
 from kd_jax.augment import Augment
 from kd_jax.optim import Optim
-from kd_jax.prune import OneShot
+from kd_jax.prune import CRITERIA, OneShot
 from kd_jax.tree import named_leaves
 
 
@@ -147,24 +147,62 @@ def test_convolutions_are_sent_step_by_step_on_a_cpu_and_the_rest_is_looped():
 # Devices
 
 
-def test_four_devices_distil_like_one():
-    # A normalised batch is the test: its mean and variance are of all four parts together.
-    one, four = (tiny_runs.fit(tiny_runs.DISTILL, tiny.convnet(), devices=n) for n in (1, 4))
-    assert len(four[0].params["conv"]["kernel"].devices()) == 4
-    agree(one, four)
+LAYOUTS = [8, (8, 2), (2, 2)]  # the last: parameters alone are split
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_devices_distil_like_one(layout):
+    # A normalised batch is the test: its mean and variance are of all parts together.
+    one, many = (tiny_runs.fit(tiny_runs.DISTILL, tiny.convnet(), devices=n) for n in (1, layout))
+    agree(one, many)
     statistics = one[0].collections["batch_stats"]["norm"]
     assert np.all(np.abs(statistics["mean"]) > 1e-5)
 
 
-def test_four_devices_prune_like_one():
-    one, four = (tiny_runs.fit(tiny_runs.PRUNE, devices=n) for n in (1, 4))
-    agree(one, four)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("scope", ["layer", "global", "threshold", "std"])
+def test_devices_prune_like_one(scope, layout):
+    threshold = {"threshold": 0.2, "std": 0.8}.get(scope, 0.0)
+    stage = dataclasses.replace(tiny_runs.PRUNE, scope=scope, threshold=threshold)
+    one, many = (tiny_runs.fit(stage, devices=n) for n in (1, layout))
+    agree(one, many)
+    assert 0.1 < one[1].records[-1]["sparsity"][0] < 0.95
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_devices_score_like_one(name):
+    stage = dataclasses.replace(tiny_runs.PRUNE, criterion=name)
+    one, many = (tiny_runs.fit(stage, devices=n) for n in (1, (8, 2)))
+    agree(one, many)
+
+
+def test_a_model_axis_splits_kernels_masks_and_moments():
+    state, _ = tiny_runs.fit(tiny_runs.PRUNE, devices=(8, 2))
+    split = jax.sharding.PartitionSpec(None, None, "model")
+    kernel = state.params["hidden"]["kernel"]
+    held = [
+        kernel,
+        state.masks["hidden"]["kernel"],
+        state.extra["ema"]["params"]["hidden"]["kernel"],
+    ]
+    held += [x for x in jax.tree.leaves(state.opt_state) if x.shape == kernel.shape]
+    assert len(held) > 3
+    for leaf in held:
+        assert leaf.sharding.is_equivalent_to(jax.NamedSharding(kernel.sharding.mesh, split), 3)
+        assert leaf.addressable_shards[0].data.size == leaf.size // 2
+    assert state.params["hidden"]["bias"].sharding.is_fully_replicated
+
+
+def test_a_split_run_goes_on_where_it_was_stopped(tmp_path):
+    whole, _ = tiny_runs.fit(tiny_runs.PRUNE, devices=(4, 2))
+    state, _, _ = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", tiny_runs.PRUNE, devices=(4, 2))
+    assert not tiny.differences(state, whole)
 
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_a_network_goes_on_on_other_devices(devices):
     model, network = tiny_runs.taught(2)
-    many = jax.sharding.Mesh(jax.devices(), ("data",))
+    many = jax.sharding.Mesh(jax.devices()[:4], ("data",))
     everywhere = jax.sharding.NamedSharding(many, jax.sharding.PartitionSpec())
     results = []
     for home in (jax.sharding.SingleDeviceSharding(jax.devices()[0]), everywhere):

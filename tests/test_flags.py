@@ -58,7 +58,7 @@ def test_a_flag_changes_its_field_and_no_other():
     for name, value in values_of(base).items():
         if type(value) is bool:
             new = not value
-        elif type(value) is int and name != "devices":
+        elif type(value) is int and name not in ("devices", "model_axis"):
             new = value + 1
         else:
             continue

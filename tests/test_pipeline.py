@@ -234,7 +234,7 @@ def test_a_run_of_other_devices_is_opened_here(tmp_path):
     experiment = tiny(devices=64)
     pipeline.claim(experiment, tmp_path)
     assert pipeline.open_run(tmp_path, Silent()).experiment.devices == 64
-    with pytest.raises(UsageError, match=r"^--devices 64: there are only 4 \(cpu\)"):
+    with pytest.raises(UsageError, match=r"^--devices 64: there are only 8 \(cpu\)"):
         pipeline.prepare(experiment, tmp_path, Silent())
 
 
@@ -288,7 +288,7 @@ def prepared(**changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"devices": 5}, r"--devices 5: there are only 4 \(cpu\)"),
+        ({"devices": 9}, r"--devices 9: there are only 8 \(cpu\)"),
         ({"devices": 3}, r"--train\.batch 32 does not divide over 3 devices: use a multiple"),
         ({"stages": {"prune": {"batch": 97}}}, r"--prune\.batch 97 is larger than the 96 training"),
         ({"stages": {"prune": {"epochs": 10**9}}}, r"--prune\.epochs 1000000000 make"),

@@ -61,6 +61,14 @@ def test_sizes_are_those_of_the_networks(made):
     assert [s.teacher for s in made.stages] == [0, 2 * 96 * 10 * 4, 0]  # logits, collected
 
 
+def test_a_model_axis_halves_what_a_chip_holds_of_the_kernels():
+    split = plan(dataclasses.replace(TRAIN, model_axis=2), TARGET).stages[0]
+    assert split.parameter_bytes == 4 * ((64 * 16 + 16 * 10) // 2 + 16 + 10)
+    assert split.figures is not None
+    with pytest.raises(UsageError, match="--model-axis 3 does not divide the 4 devices of cpu:4"):
+        plan(dataclasses.replace(TRAIN, model_axis=3), TARGET)
+
+
 def test_steps_and_runs(made, uncompiled):
     assert [(s.batch, s.steps, s.runs, s.seeds) for s in made.stages] == 3 * [(32, 6, 1, 2)]
     (train,) = plan(dataclasses.replace(TRAIN, seeds=2, together=False), TARGET).stages

@@ -95,7 +95,7 @@ def test_collectives_inside_loops_and_calls_count_each_turn():
 
 
 def test_the_gradient_of_replicated_weights_is_reduced_over_all_devices():
-    mesh = Mesh(np.array(jax.devices()), ("data",))
+    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
     gradient = jax.jit(jax.grad(lambda w, x: jnp.sum(jnp.tanh(x @ w))), out_shardings=whole)
     w = jax.ShapeDtypeStruct((8, 16), jnp.float32, sharding=whole)

@@ -92,10 +92,10 @@ def test_equal_networks_stay_finite(term):
 
 
 @each_term
-def test_one_device_and_four_compute_the_same(term):
+def test_one_device_and_eight_compute_the_same(term):
     given = lesson()
     carried = own(term, given)
-    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+    mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
     whole, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
     rows = lambda x: split if x.ndim and x.shape[0] == given.labels.size else whole  # noqa: E731
     spread = jax.tree.map(lambda x: jax.device_put(x, rows(x)), given)
