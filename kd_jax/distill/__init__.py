@@ -1,5 +1,6 @@
 """Distillation terms by name. A new one is its class and a line in this table."""
 
+from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
@@ -11,6 +12,9 @@ TERMS: dict[str, Term] = {
     "kd": KD(),
     "mixture": Mixture(),
     "logits": LogitRegression(),
+    "lskd": LSKD(),
+    "ctkd": CTKD(),
+    "wsld": WSLD(),
     # From features
     "fitnet": FitNet(),
     "at": AT(),
@@ -18,8 +22,11 @@ TERMS: dict[str, Term] = {
 
 __all__ = [
     "AT",
+    "CTKD",
     "KD",
+    "LSKD",
     "TERMS",
+    "WSLD",
     "FeatureTerm",
     "FitNet",
     "Lesson",

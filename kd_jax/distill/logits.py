@@ -1,8 +1,9 @@
 """Distillation from logits. Each loss is a traceable dataclass: fields are config, __call__ maths.
 
-All return one value an example, [B], in float32 (float64 where an input is float64), unweighted:
-the objective multiplies by `weight` and takes the mean. None applies stop_gradient: the teacher
-is frozen where it is evaluated, once for all losses, and mutual learning may want its gradient.
+All return one value an example, [B], or one of the whole batch where they say so, in float32
+(float64 where an input is float64), unweighted: the objective multiplies by `weight` and takes the
+mean. None applies stop_gradient: the teacher is frozen where it is evaluated, once for
+all losses, and mutual learning may want its gradient.
 """
 
 from typing import ClassVar
@@ -23,7 +24,8 @@ class LogitTerm(Term):
     """A loss of the student's and the teacher's logits."""
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
-        """The unweighted loss, float32 [B], of logits [B, K] twice and distributions [B, K]."""
+        """The unweighted loss, float32 [B] or a scalar, of logits [B, K] twice and distributions
+        [B, K]."""
         raise NotImplementedError
 
     def evaluate(self, own: Own, lesson: Lesson) -> tuple[Array, Tree]:
@@ -33,7 +35,19 @@ class LogitTerm(Term):
 
 
 @traceable
-class KD(LogitTerm):
+class Softened(LogitTerm):
+    """A loss of logits that are softened by a temperature."""
+
+    temperature: float = 4.0
+    """T > 0, which both networks' logits are divided by."""
+
+    def __post_init__(self):
+        Term.__post_init__(self)
+        require_between(f"{type(self).__name__}.temperature", self.temperature, 0, open_low=True)
+
+
+@traceable
+class KD(Softened):
     """T²·KL(p_t ‖ p_s) with p = softmax(z / T).
 
     Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
@@ -41,17 +55,9 @@ class KD(LogitTerm):
     entropy, which has no gradient by the student. T² keeps the gradient's size when T changes;
     the mean over examples, never over classes too, makes this the "batchmean" of the usual code.
     Defaults are those of the common CIFAR-100 benchmark, beside 0.1 × hard labels.
-
-    Attributes:
-      temperature: T > 0.
     """
 
-    temperature: float = 4.0
     weight: float = 0.9
-
-    def __post_init__(self):
-        Term.__post_init__(self)
-        require_between(f"{type(self).__name__}.temperature", self.temperature, 0, open_low=True)
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
         del targets
