@@ -1,6 +1,7 @@
 """Distillation terms by name. A new one is its class and a line in this table."""
 
 from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
+from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
@@ -12,6 +13,8 @@ TERMS: dict[str, Term] = {
     "kd": KD(),
     "mixture": Mixture(),
     "logits": LogitRegression(),
+    "dkd": DKD(),
+    "nkd": NKD(),
     "lskd": LSKD(),
     "ctkd": CTKD(),
     "wsld": WSLD(),
@@ -23,8 +26,10 @@ TERMS: dict[str, Term] = {
 __all__ = [
     "AT",
     "CTKD",
+    "DKD",
     "KD",
     "LSKD",
+    "NKD",
     "TERMS",
     "WSLD",
     "FeatureTerm",

@@ -11,8 +11,10 @@ import pytest
 from jax.test_util import check_grads
 
 from kd_jax.distill import (
+    DKD,
     KD,
     LSKD,
+    NKD,
     TERMS,
     WSLD,
     LogitRegression,
@@ -27,10 +29,14 @@ REFERENCE = {
     "kd": (KD(), 6.001155752202795, 0.7044727843286044),
     "mixture α=1": (Mixture(alpha=1.0), 4.641338472292251, 0.5679865434498568),
     "logits": (LogitRegression(), 15.215881196518524, 1.5924761220877859),
+    "dkd": (DKD(), 53.88346505845771, 6.566786513168747),
+    "nkd at T=1": (NKD(temperature=1.0, gamma=1.5), 5.717154433772725, 0.7819700989041701),
     "lskd": (LSKD(), 0.898454131711294, 0.08626687015574187),
     # Worked out with NumPy, by loops over examples and classes and differences of fourth order;
     # mixture is ½ (cross-entropy + KL), and ½ ‖(p_s − y) + (p_s − p_t)‖ / B.
     "mixture": (Mixture(), 3.7089025065953938, 0.4253877735629199),
+    "dkd+ls": (DKD(temperature=2.0, standardise=True), 7.671976539539126, 0.9252588820082585),
+    "nkd": (NKD(), 61.162490811342444, 2.7793449339941763),
     "wsld": (WSLD(), 23.8563898522615, 0.5958643676305102),
 }
 # Terms that vanish, gradient and all, where the student has become the teacher.
@@ -38,6 +44,7 @@ ZERO_AT_TEACHER = {
     "kd": KD(),
     "mixture": Mixture(alpha=0.0),
     "logits": LogitRegression(),
+    "dkd": DKD(),
     "lskd": LSKD(),
 }
 
