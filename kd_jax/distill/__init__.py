@@ -1,6 +1,7 @@
 """Distillation terms by name. A new one is its class and a line in this table."""
 
 from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
+from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
 from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.features import AT, FitNet
@@ -18,6 +19,9 @@ TERMS: dict[str, Term] = {
     "lskd": LSKD(),
     "ctkd": CTKD(),
     "wsld": WSLD(),
+    "dist": DIST(),
+    "mlkd": MLKD(),
+    "class_relation": ClassRelation(),
     # From features
     "fitnet": FitNet(),
     "at": AT(),
@@ -26,12 +30,15 @@ TERMS: dict[str, Term] = {
 __all__ = [
     "AT",
     "CTKD",
+    "DIST",
     "DKD",
     "KD",
     "LSKD",
+    "MLKD",
     "NKD",
     "TERMS",
     "WSLD",
+    "ClassRelation",
     "FeatureTerm",
     "FitNet",
     "Lesson",

@@ -11,12 +11,15 @@ import pytest
 from jax.test_util import check_grads
 
 from kd_jax.distill import (
+    DIST,
     DKD,
     KD,
     LSKD,
+    MLKD,
     NKD,
     TERMS,
     WSLD,
+    ClassRelation,
     LogitRegression,
     LogitTerm,
     Mixture,
@@ -32,12 +35,17 @@ REFERENCE = {
     "dkd": (DKD(), 53.88346505845771, 6.566786513168747),
     "nkd at T=1": (NKD(temperature=1.0, gamma=1.5), 5.717154433772725, 0.7819700989041701),
     "lskd": (LSKD(), 0.898454131711294, 0.08626687015574187),
+    "dist": (DIST(), 42.66270346922752, 3.6508011439565595),
+    "class_relation": (ClassRelation(), 0.014577880157000912, 0.004129867667840217),
     # Worked out with NumPy, by loops over examples and classes and differences of fourth order;
     # mixture is ½ (cross-entropy + KL), and ½ ‖(p_s − y) + (p_s − p_t)‖ / B.
     "mixture": (Mixture(), 3.7089025065953938, 0.4253877735629199),
     "dkd+ls": (DKD(temperature=2.0, standardise=True), 7.671976539539126, 0.9252588820082585),
     "nkd": (NKD(), 61.162490811342444, 2.7793449339941763),
     "wsld": (WSLD(), 23.8563898522615, 0.5958643676305102),
+    "mlkd": (MLKD(), 8.595035107817734, 1.931779287416246),
+    "mlkd of all": (MLKD(masks=False), 28.992228854063406, 3.4268039703169815),
+    "mlkd+ls": (MLKD(standardise=True), 1.7523087594669087, 0.3286534238592655),
 }
 # Terms that vanish, gradient and all, where the student has become the teacher.
 ZERO_AT_TEACHER = {
@@ -46,6 +54,8 @@ ZERO_AT_TEACHER = {
     "logits": LogitRegression(),
     "dkd": DKD(),
     "lskd": LSKD(),
+    "mlkd": MLKD(),
+    "class_relation": ClassRelation(),
 }
 
 LOGIT_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, LogitTerm)}
