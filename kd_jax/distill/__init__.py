@@ -8,6 +8,7 @@ from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.taps import FeatureTerm
 from kd_jax.distill.term import Lesson, Own, Term
+from kd_jax.distill.transformers import GKD, DeiTHard, DeiTSoft, SoftCrossEntropy
 
 TERMS: dict[str, Term] = {
     # From logits
@@ -22,6 +23,10 @@ TERMS: dict[str, Term] = {
     "dist": DIST(),
     "mlkd": MLKD(),
     "class_relation": ClassRelation(),
+    "gkd": GKD(),
+    "deit_hard": DeiTHard(),
+    "deit_soft": DeiTSoft(),
+    "soft_cross_entropy": SoftCrossEntropy(),
     # From features
     "fitnet": FitNet(),
     "at": AT(),
@@ -32,6 +37,7 @@ __all__ = [
     "CTKD",
     "DIST",
     "DKD",
+    "GKD",
     "KD",
     "LSKD",
     "MLKD",
@@ -39,6 +45,8 @@ __all__ = [
     "TERMS",
     "WSLD",
     "ClassRelation",
+    "DeiTHard",
+    "DeiTSoft",
     "FeatureTerm",
     "FitNet",
     "Lesson",
@@ -46,6 +54,7 @@ __all__ = [
     "LogitTerm",
     "Mixture",
     "Own",
+    "SoftCrossEntropy",
     "Term",
     "cross_entropy",
     "kl_divergence",

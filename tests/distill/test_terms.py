@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 from kd_jax.distill import (
     DIST,
     DKD,
+    GKD,
     KD,
     LSKD,
     MLKD,
@@ -20,9 +21,12 @@ from kd_jax.distill import (
     TERMS,
     WSLD,
     ClassRelation,
+    DeiTHard,
+    DeiTSoft,
     LogitRegression,
     LogitTerm,
     Mixture,
+    SoftCrossEntropy,
 )
 from kd_jax.errors import UsageError
 
@@ -37,6 +41,8 @@ REFERENCE = {
     "lskd": (LSKD(), 0.898454131711294, 0.08626687015574187),
     "dist": (DIST(), 42.66270346922752, 3.6508011439565595),
     "class_relation": (ClassRelation(), 0.014577880157000912, 0.004129867667840217),
+    "deit_soft": (DeiTSoft(), 0.9173903378792024, 0.11212853650036023),
+    "soft_cross_entropy": (SoftCrossEntropy(), 0.5936158212001774, 0.0756955210057787),
     # Worked out with NumPy, by loops over examples and classes and differences of fourth order;
     # mixture is ½ (cross-entropy + KL), and ½ ‖(p_s − y) + (p_s − p_t)‖ / B.
     "mixture": (Mixture(), 3.7089025065953938, 0.4253877735629199),
@@ -46,6 +52,9 @@ REFERENCE = {
     "mlkd": (MLKD(), 8.595035107817734, 1.931779287416246),
     "mlkd of all": (MLKD(masks=False), 28.992228854063406, 3.4268039703169815),
     "mlkd+ls": (MLKD(standardise=True), 1.7523087594669087, 0.3286534238592655),
+    "gkd": (GKD(), 0.45250606399204935, 0.04641434399207928),
+    "gkd β=0.2": (GKD(beta=0.2), 0.3080693068070472, 0.03491609871409778),
+    "deit_hard": (DeiTHard(), 3.7470498816844557, 0.5746897976809892),
 }
 # Terms that vanish, gradient and all, where the student has become the teacher.
 ZERO_AT_TEACHER = {
@@ -56,6 +65,8 @@ ZERO_AT_TEACHER = {
     "lskd": LSKD(),
     "mlkd": MLKD(),
     "class_relation": ClassRelation(),
+    "gkd": GKD(),
+    "deit_soft": DeiTSoft(),
 }
 
 LOGIT_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, LogitTerm)}
