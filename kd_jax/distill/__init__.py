@@ -7,6 +7,7 @@ from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_pro
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.taps import FeatureTerm
+from kd_jax.distill.teacher_free import LabelSmoothing, LabelTerm, TfKDSelf, TfKDVirtual
 from kd_jax.distill.term import Lesson, Own, Term
 from kd_jax.distill.transformers import GKD, DeiTHard, DeiTSoft, SoftCrossEntropy
 
@@ -27,6 +28,10 @@ TERMS: dict[str, Term] = {
     "deit_hard": DeiTHard(),
     "deit_soft": DeiTSoft(),
     "soft_cross_entropy": SoftCrossEntropy(),
+    "tfkd_self": TfKDSelf(),
+    # Without a teacher
+    "tfkd_virtual": TfKDVirtual(),
+    "label_smoothing": LabelSmoothing(),
     # From features
     "fitnet": FitNet(),
     "at": AT(),
@@ -49,6 +54,8 @@ __all__ = [
     "DeiTSoft",
     "FeatureTerm",
     "FitNet",
+    "LabelSmoothing",
+    "LabelTerm",
     "Lesson",
     "LogitRegression",
     "LogitTerm",
@@ -56,6 +63,8 @@ __all__ = [
     "Own",
     "SoftCrossEntropy",
     "Term",
+    "TfKDSelf",
+    "TfKDVirtual",
     "cross_entropy",
     "kl_divergence",
     "kl_from_probabilities",

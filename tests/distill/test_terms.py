@@ -27,6 +27,7 @@ from kd_jax.distill import (
     LogitTerm,
     Mixture,
     SoftCrossEntropy,
+    TfKDSelf,
 )
 from kd_jax.errors import UsageError
 
@@ -55,6 +56,7 @@ REFERENCE = {
     "gkd": (GKD(), 0.45250606399204935, 0.04641434399207928),
     "gkd β=0.2": (GKD(beta=0.2), 0.3080693068070472, 0.03491609871409778),
     "deit_hard": (DeiTHard(), 3.7470498816844557, 0.5746897976809892),
+    "tfkd_self": (TfKDSelf(), 1.0749846701771575, 0.12200734669209318),
 }
 # Terms that vanish, gradient and all, where the student has become the teacher.
 ZERO_AT_TEACHER = {
@@ -67,6 +69,7 @@ ZERO_AT_TEACHER = {
     "class_relation": ClassRelation(),
     "gkd": GKD(),
     "deit_soft": DeiTSoft(),
+    "tfkd_self": TfKDSelf(),
 }
 
 LOGIT_TERMS = {name: term for name, term in TERMS.items() if isinstance(term, LogitTerm)}
