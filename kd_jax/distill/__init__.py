@@ -10,6 +10,7 @@ from kd_jax.distill.taps import FeatureTerm
 from kd_jax.distill.teacher_free import LabelSmoothing, LabelTerm, TfKDSelf, TfKDVirtual
 from kd_jax.distill.term import Lesson, Own, Term
 from kd_jax.distill.transformers import GKD, DeiTHard, DeiTSoft, SoftCrossEntropy
+from kd_jax.distill.uskd import USKD
 
 TERMS: dict[str, Term] = {
     # From logits
@@ -32,6 +33,7 @@ TERMS: dict[str, Term] = {
     # Without a teacher
     "tfkd_virtual": TfKDVirtual(),
     "label_smoothing": LabelSmoothing(),
+    "uskd": USKD(),
     # From features
     "fitnet": FitNet(),
     "at": AT(),
@@ -48,6 +50,7 @@ __all__ = [
     "MLKD",
     "NKD",
     "TERMS",
+    "USKD",
     "WSLD",
     "ClassRelation",
     "DeiTHard",
