@@ -18,6 +18,7 @@ from kd_jax.checks import train_size
 from kd_jax.config import Distill
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
+from kd_jax.ensembles import networks_of
 from kd_jax.lessons import logits_alone
 from kd_jax.objective import no_metrics
 from kd_jax.program import Program, Resident, Teacher
@@ -61,8 +62,10 @@ def step_of(
     """
     stage = run.experiment.stages[name]
     taught = None
-    if isinstance(stage, Distill) and stage.teacher:
-        taught = (run.model(stage.teacher), networks[stage.teacher])
+    model = run.teacher_model(name)
+    if model is not None and isinstance(stage, Distill):
+        each = [networks[teacher] for teacher in stage.teachers]
+        taught = (model, each[0] if len(each) == 1 else networks_of(each))
     split = sharding_of(devices, model_axis)
     with pipeline.flags_of(name):
         program = jobs.program_of(stage, run.model(name), run.data, taught and taught[0], 1)

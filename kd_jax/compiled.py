@@ -40,6 +40,8 @@ class Compiled:
       single: (state, sums, teacher, data, order) -> (state, sums), one step; donated likewise.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
       change_masks: (state, target) -> state; donated. With variants, the target is [V].
+      norms: (state, teacher, data, order) -> {part of the loss: norm of its gradient [S·V]} in the
+        step before. For streamed data a batch takes the place of the data, and there is no order.
       order: (step, data) -> the examples' order [S, N] in the epoch of this step.
       record: (order, teacher's variables, data, (epoch, index of the batch)) -> (rows [S, B], the
         teacher's logits [S, B, K] on their views).
@@ -50,6 +52,7 @@ class Compiled:
     single: Any
     step: Any
     change_masks: Callable[..., TrainState]
+    norms: Callable[..., Metrics]
     order: Callable[..., Array]
     record: Callable[..., tuple[Array, Array]]
 
@@ -89,10 +92,34 @@ def build(program: Program, loop: bool) -> Compiled:
         advance=looped if loop else functools.partial(_dispatch, order, single),
         single=single,
         step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
+        norms=_norms(program),
         change_masks=compiled(change, donate_argnums=2),
         order=order,
         record=jax.jit(over_seeds(record, (RUN, RUN, SAME, SAME)), out_shardings=home),
     )
+
+
+def _norms(program: Program) -> Callable[..., Metrics]:
+    def before(state: TrainState) -> TrainState:
+        return dataclasses.replace(state, step=state.step - 1)
+
+    def resident(settings, state, teacher, data, order):
+        state = before(state)
+        batch, soft = step_lib.take(program, order, state.step, teacher, data)
+        return step_lib.gradient_norms(program, settings, state, soft, batch)
+
+    def streamed(settings, state, teacher, batch):
+        soft = None if teacher is None else teacher.variables
+        return step_lib.gradient_norms(program, settings, before(state), soft, batch)
+
+    of_resident = jax.jit(over_runs(resident, (STATE, RUN, SAME, RUN)))
+    of_batch = jax.jit(over_runs(streamed, (STATE, RUN, SAME)))
+
+    def norms(settings, seeds, state, teacher, data, order=None):
+        given = (settings, seeds, state, teacher, data)
+        return of_batch(*given) if order is None else of_resident(*given, order)
+
+    return norms
 
 
 def _jit(program: Program, function: Callable, **options: Any) -> Any:
@@ -125,7 +152,9 @@ def _starter(program: Program) -> Callable[..., TrainState]:
     """(settings, seeds, snapshot or None, labels by id) -> the state at step 0."""
 
     def one(settings: Settings, given: Snapshot | None, labels: Array) -> TrainState:
-        snapshot = fresh(program, settings.seed) if given is None else given
+        snapshot = given
+        if snapshot is None:
+            snapshot = fresh(program, settings)
         if program.prunes:
             new = masks_lib.start(snapshot.params, program.include, program.exclude)
             masks = masks_lib.first(snapshot.masks, new)
@@ -140,10 +169,12 @@ def _starter(program: Program) -> Callable[..., TrainState]:
     return start
 
 
-def fresh(program: Program, seed: Array) -> Snapshot:
-    """New parameters: the same for every stage of one seed, so that runs are comparable."""
+def fresh(program: Program, settings: Settings) -> Snapshot:
+    """New parameters: the same for every stage of one seed, so that runs are comparable; peers
+    alone begin differently."""
     inputs = jnp.zeros((1, *program.spec.shape), jnp.float32)
-    variables = dict(program.model.init(randomness.stream(seed, "init"), inputs))
+    key = lessons.own_key(program, settings, randomness.stream(settings.seed, "init"))
+    variables = dict(program.model.init(key, inputs))
     params = variables.pop("params")
     return Snapshot(params, variables, state_lib.no_masks(params))
 

@@ -119,11 +119,11 @@ class Experiment:
         if isinstance(stage, Distill):
             needs = not isinstance(stage, Prune) and (stage.taught or not stage.terms)
             require(
-                bool(stage.teacher) or not needs,
+                bool(stage.teacher) or not needs or stage.taught_by != "teacher",
                 f"{name}.teacher is empty, but to distil needs one: set it to a stage",
             )
-            if stage.teacher:
-                self._check_reference(f"{name}.teacher", stage.teacher)
+            for teacher in stage.teachers:
+                self._check_reference(f"{name}.teacher", teacher)
 
     def _check_sparsity(self, name: str, stage: Stage) -> None:
         """What is pruned stays pruned, through all stages in between."""
@@ -148,7 +148,7 @@ class Experiment:
     def needs(self, name: str) -> tuple[str, ...]:
         """The stages whose networks a stage takes."""
         stage = self.stages[name]
-        return tuple(s for s in (stage.start, getattr(stage, "teacher", "")) if s)
+        return tuple(s for s in (stage.start, *getattr(stage, "teachers", ())) if s)
 
     def order(self) -> tuple[str, ...]:
         """The stages to run, each after those it needs."""

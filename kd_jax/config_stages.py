@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from kd_jax.augment import Augment
-from kd_jax.distill import TERMS, Term
+from kd_jax.distill import TERMS, LogitTerm, Term
 from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, PruningLoss, Schedule
@@ -57,7 +57,19 @@ class Distill(Train):
     """Train a network on labels and on what a teacher says."""
 
     teacher: str = "train"
-    """Stage whose network teaches."""
+    """Stage whose network teaches; of several the names joined by +."""
+    taught_by: Literal["teacher", "average", "peers"] = "teacher"
+    """teacher: that stage; average: the student's own average (see ema); peers: `peers` students of
+    different initial values learn together, each from the others (Zhang et al. 2018)."""
+    peers: int = 2
+    """Students that learn from one another, where these are who teaches."""
+    combine: Literal["logits", "probabilities", "losses", "adaptive"] = "logits"
+    """Several teachers: the mean of their logits or probabilities; of the losses with each; or of
+    these with weights found in each step, the common descent direction (AE-KD, Du et al. 2020)."""
+    teacher_weights: tuple[float, ...] = ()
+    """Shares of several teachers; none: equal ones."""
+    gradient_norms: bool = True
+    """Log the norm of the gradient of each part of the loss, by one batch at each epoch's end."""
     hard_weight: float = 0.1
     """Weight of the cross-entropy with the labels."""
     terms: Mapping[str, Term] = dataclasses.field(
@@ -74,7 +86,7 @@ class Distill(Train):
         super().__post_init__()
         require(self.hard_weight >= 0, f"hard-weight {self.hard_weight} must not be negative")
         require(
-            bool(self.teacher) or not self.taught,
+            bool(self.teacher) or not self.taught or self.taught_by != "teacher",
             f"teacher is empty, but the terms {', '.join(self.taught)} need one: set it to a "
             "stage, or terms to none",
         )
@@ -83,6 +95,7 @@ class Distill(Train):
             self.replay_top == 0 or self.replay != "off",
             f"replay-top {self.replay_top} without replay: set replay to float16 or float32",
         )
+        self._check_who_teaches()
         reading = [name for name, term in self.terms.items() if not term.logits_alone]
         require(
             self.replay == "off" or not reading,
@@ -106,6 +119,47 @@ class Distill(Train):
             f"hard-weight {self.hard_weight} and no term with a weight above 0: there is nothing "
             "to learn from; set one above 0",
         )
+
+    def _check_who_teaches(self) -> None:
+        require(self.peers >= 2, f"peers {self.peers} must be at least 2")
+        require(
+            self.taught_by != "average" or self.ema is not None,
+            "taught-by average: the student has no average: set ema, for instance to 0.999",
+        )
+        require(
+            self.taught_by == "teacher" or self.replay == "off",
+            f"replay {self.replay} with taught-by {self.taught_by}: who learns can't be recorded "
+            "beforehand: set replay to off",
+        )
+        weights, teachers = self.teacher_weights, self.teachers
+        require(
+            not weights or (len(weights) == len(teachers) and min(weights) > 0),
+            f"teacher-weights {' '.join(map(str, weights))}: give each of the {len(teachers)} "
+            f"teachers {', '.join(teachers)} one above 0",
+        )
+        each = self.taught_by == "peers" or (len(teachers) > 1 and self.by_member)
+        reading = [n for n, t in self.terms.items() if t.taught and not isinstance(t, LogitTerm)]
+        require(
+            not each or not reading,
+            f"terms {', '.join(reading)} can't be learned from several: take terms of logits",
+        )
+        require(
+            not each or self.replay == "off",
+            f"replay {self.replay} with combine {self.combine} keeps too little: set it to off, or "
+            "combine to logits",
+        )
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The stages whose networks teach."""
+        if self.taught_by != "teacher":
+            return ()
+        return tuple(name for name in self.teacher.split("+") if name)
+
+    @property
+    def by_member(self) -> bool:
+        """Whether terms are taken with each of several teachers."""
+        return self.combine in ("losses", "adaptive")
 
     @property
     def taught(self) -> tuple[str, ...]:
@@ -156,7 +210,7 @@ class Prune(Distill):
             "need a threshold above 0, and the others take none",
         )
         require(
-            not self.teacher or bool(self.taught),
+            not self.teachers or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
         )
 

@@ -15,12 +15,13 @@ from kd_jax.checks import check, check_model, example_shape, train_size
 from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
+from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import require
 from kd_jax.events import alive_of, event_steps, events
 from kd_jax.forward import Model
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
-from kd_jax.objective import Settings
+from kd_jax.objective import Settings, part_names
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.stream import View, stream
@@ -117,7 +118,8 @@ def program_of(
     """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
     terms = getattr(stage, "terms", {})
-    taught = any(term.taught for term in terms.values())
+    by = getattr(stage, "taught_by", "teacher")
+    taught = by == "teacher" and any(term.taught for term in terms.values())
     require(not taught or teacher is not None, "a stage with distillation terms needs a teacher")
     if taught and teacher is not None:
         check_model("teacher", teacher, data)
@@ -132,6 +134,11 @@ def program_of(
         steps_per_epoch=steps_per_epoch,
         sharding=batch_sharding(devices, stage.batch),
     )
+    if by != "teacher":
+        own = {"itself": by == "average", "peers": stage.peers if by == "peers" else 0}  # type: ignore[union-attr]
+        program = dataclasses.replace(program, **own)
+    elif isinstance(stage, Distill) and len(stage.teachers) > 1 and stage.by_member:
+        program = dataclasses.replace(program, reads=(MEMBERS,))
     program = lessons.tapped(program, terms)
     if isinstance(stage, Prune):
         return dataclasses.replace(
@@ -149,6 +156,8 @@ def settings_of(*variants: Stage) -> Settings:
     """What the programs of a stage, or of several that differ in numbers alone, are given; the seed
     is filled in by them."""
     settings = many.joined([_settings_of(stage) for stage in variants])
+    if getattr(variants[0], "taught_by", "") == "peers":
+        settings = dataclasses.replace(settings, peer=jnp.arange(len(variants)))
     return dataclasses.replace(settings, variants=len(variants))
 
 
@@ -162,7 +171,18 @@ def _settings_of(stage: Stage) -> Settings:
         terms=stage.terms if distills else {},
         penalty=stage.penalty if isinstance(stage, Prune) else None,
         ema=stage.ema,
+        teacher_weights=_shares(stage) if distills else (),
+        combine=stage.combine if distills else "logits",
     )
+
+
+def _shares(stage: Distill) -> tuple[float, ...]:
+    """Of several teachers with each of which terms are taken."""
+    count = len(stage.teachers)
+    if count < 2 or not stage.by_member:
+        return ()
+    weights = stage.teacher_weights or (1.0,) * count
+    return tuple(weight / sum(weights) for weight in weights)
 
 
 def labels_by_id(stage: Stage, data: Dataset) -> Array:
@@ -206,6 +226,7 @@ def job_of(
         validate=validate if len(data.validation) else None,
         validate_every=stage.evaluate_every,
         sparsity=sparsity if jax.tree.leaves(state.masks) else None,
+        norms=getattr(stage, "gradient_norms", False) and len(part_names(prepared.settings)) > 1,
     )
 
 

@@ -13,10 +13,11 @@ from kd_jax import optim as optim_lib
 from kd_jax import randomness
 from kd_jax.batch import Batch
 from kd_jax.distill import Lesson, Own, Term
+from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs
 from kd_jax.objective import Settings
-from kd_jax.program import Program
+from kd_jax.program import VARIANTS, Program
 from kd_jax.state import TrainState
 from kd_jax.teacher import teach
 
@@ -45,8 +46,9 @@ def both(program: Program, terms: Mapping[str, Term]) -> tuple[Outputs, Outputs 
     shape, batch = program.spec.shape, program.batch
     if logits_alone(terms):
         said: Any = Outputs(jnp.zeros((batch, program.spec.classes)))
-        return said, program.teacher and said
-    teacher = program.teacher and outputs_of(program.teacher, shape, batch, False)
+        return said, said
+    model = program.model if program.itself else program.teacher
+    teacher = model and outputs_of(model, shape, batch, False)
     return outputs_of(program.model, shape, batch, True), teacher
 
 
@@ -77,7 +79,7 @@ def tapped(program: Program, terms: Mapping[str, Term]) -> Program:
             raise UsageError(f"terms.{name}.{error}") from None
         for all_names, new in zip(found, names, strict=True):
             all_names += [n for n in new if n not in all_names]
-    return dataclasses.replace(program, reads=tuple(found[1]))
+    return dataclasses.replace(program, reads=(*program.reads, *found[1]))
 
 
 def _showing(model: Model, said: Outputs | None, names: list[str]) -> Model:
@@ -99,33 +101,67 @@ def begin(
     return {name: own for name, own in owns.items() if jax.tree.leaves(own)}
 
 
-def lesson(program: Program, settings: Settings, step: Array, batch: Batch, soft: Any) -> Lesson:
+def lesson(
+    program: Program, settings: Settings, state: TrainState, batch: Batch, soft: Any
+) -> Lesson:
     """What the terms are told of a step on a prepared batch, before the student says anything.
 
     `soft` is the teacher's variables, or its Outputs for these inputs, or None.
     """
     assert batch.targets is not None, "the batch must be prepared (augment.augment)"
+    if program.itself:
+        average = state.extra["ema"]
+        soft = {"params": average["params"], **average["collections"]}
     said, params = _ask(program, soft, batch.inputs)
+    several = said is not None and MEMBERS in said.features
     return Lesson(
         student=Outputs(jnp.zeros(())),
         teacher=said,
         targets=batch.targets,
         labels=batch.labels,
         ids=batch.ids,
-        epoch=step.astype(jnp.float32) / program.steps_per_epoch,
-        key=randomness.at_step(settings.seed, "terms", step),
+        epoch=state.step.astype(jnp.float32) / program.steps_per_epoch,
+        key=randomness.at_step(settings.seed, "terms", state.step),
         teacher_params=params,
+        members=said.features[MEMBERS] if said is not None and several else None,
+        member_weights=jnp.stack([jnp.float32(w) for w in settings.teacher_weights])
+        if several
+        else None,
     )
+
+
+def heard(
+    program: Program, settings: Settings, lesson: Lesson, said: Outputs, params: Any
+) -> Lesson:
+    """The lesson once the student has spoken; to its peers, too, if it has any."""
+    lesson = dataclasses.replace(lesson, student=said, student_params=params)
+    if not program.peers:
+        return lesson
+    members = jax.lax.all_gather(jax.lax.stop_gradient(said.logits), VARIANTS)
+    others = jnp.arange(program.peers) != settings.peer
+    weights = others.astype(jnp.float32) / (program.peers - 1)
+    return dataclasses.replace(lesson, members=members, member_weights=weights)
+
+
+def own_key(program: Program, settings: Settings, key: Array) -> Array:
+    """A key for what shall differ between peers; the first's is that of a student alone."""
+    if not program.peers:
+        return key
+    other = jax.random.fold_in(key, settings.peer)
+    data = jnp.where(settings.peer == 0, jax.random.key_data(key), jax.random.key_data(other))
+    return jax.random.wrap_key_data(data)
 
 
 def _ask(program: Program, soft: Any, inputs: Array) -> tuple[Outputs | None, Any]:
     """(the teacher's outputs that terms read, its parameters if it is here to be asked)."""
     params = None
     if soft is not None and not isinstance(soft, Outputs):
-        assert program.teacher is not None
+        model = program.model if program.itself else program.teacher
+        assert model is not None
         params = soft["params"]
-        outputs = teach(program.teacher, soft, inputs)
+        outputs = teach(model, soft, inputs)
         soft = Outputs(outputs.logits, {name: outputs.features[name] for name in program.reads})
+    # Whether the teacher is asked or replayed, what follows is not fused with it.
     return jax.lax.optimization_barrier(soft), params
 
 

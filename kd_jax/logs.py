@@ -37,6 +37,7 @@ class TensorBoard:
 
     def epoch(self, record: dict[str, Any]) -> None:
         curves = {f"train/{name}": values for name, values in record["train"].items()}
+        curves |= {f"gradients/{n}": values for n, values in record.get("gradients", {}).items()}
         curves |= {n: record[n] for n in ("validation_accuracy", "sparsity") if n in record}
         for i, writer in enumerate(self._writers):
             for name, values in curves.items():

@@ -55,6 +55,7 @@ class Job:
       events: {step: target}, the mask changes before these steps.
       validate: state -> validation accuracy of each run, or None where nothing is held out.
       validate_every: epochs between two validations.
+      norms: whether the gradient norms of the loss's parts are measured at each epoch's end.
       sparsity: state -> pruned fraction of the prunable weights of each run.
     """
 
@@ -68,6 +69,7 @@ class Job:
     validate: Callable[[Any], list[float]] | None
     validate_every: int
     sparsity: Callable[[Any], list[float]] | None
+    norms: bool = False
 
 
 def fit(
@@ -101,7 +103,7 @@ def fit(
         step, carry = runner.piece(step, carry)
         report.advance(step, runner.speed)
         if step % job.program.steps_per_epoch == 0 or step == job.program.steps:
-            record = _record(job, step, carry)
+            record = _record(job, step, carry) | runner.norms(carry[0])
             carry = (carry[0], jax.tree.map(jnp.zeros_like, carry[1]))
             report.epoch(record)
             if store is not None:
@@ -141,6 +143,7 @@ class _Runner:
         self._batches = None if resident else job.data(step)  # type: ignore[operator]
         self._warm = False
         self._epoch, self._taught = -1, None
+        self._last: Any = None
 
     def piece(self, step: int, carry: Any) -> tuple[int, Any]:
         """Steps up to the next epoch's end, mask change or about a second from now."""
@@ -155,9 +158,25 @@ class _Runner:
         self._measure(stop - step, time.monotonic() - began)
         return stop, carry
 
+    def norms(self, state: Any) -> dict[str, Any]:
+        """{"gradients": {part of the loss: [S·V]}} of the last step's batch, if asked for."""
+        job = self.job
+        if not job.norms:
+            return {}
+        given = (job.settings, job.seeds, state, self._taught)
+        if self._batches is None:
+            order = job.compiled.order(job.settings, job.seeds, state.step - 1, job.data)
+            found = job.compiled.norms(*given, job.data, order)
+        else:
+            found = job.compiled.norms(*given, self._last)
+        return {
+            "gradients": {name: np.asarray(x, np.float64).tolist() for name, x in found.items()}
+        }
+
     def _teacher(self, epoch: int) -> Teacher | None:
         if not callable(self.job.teacher):
-            return self.job.teacher
+            self._taught = self.job.teacher
+            return self._taught
         if epoch != self._epoch:
             self._epoch, self._taught = epoch, self.job.teacher(epoch)
         return self._taught
@@ -168,7 +187,8 @@ class _Runner:
         if self._batches is None:
             return job.compiled.advance(*given, *carry, teacher, job.data, steps)
         for _ in range(steps):
-            carry = job.compiled.step(*given, *carry, teacher, next(self._batches))
+            self._last = next(self._batches)
+            carry = job.compiled.step(*given, *carry, teacher, self._last)
         return carry
 
     def _measure(self, steps: int, seconds: float) -> None:

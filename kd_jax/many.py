@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.objective import Settings
+from kd_jax.program import VARIANTS
 from kd_jax.state import TrainState
 
 Array = jax.Array
@@ -55,7 +56,8 @@ def over_runs(function: Callable, in_axes: Sequence[Axes], out_axes: Axes = RUN)
             for i, o, x in zip(inner, outer, rest, strict=True)
         )
         swept = jax.tree.map(lambda x: 0 if jnp.ndim(x) else None, settings)
-        by_variant = jax.vmap(one, in_axes=(swept, None, *inner), out_axes=out_axes)
+        mapped = {"in_axes": (swept, None, *inner), "out_axes": out_axes, "axis_name": VARIANTS}
+        by_variant = jax.vmap(one, **mapped)
         by_seed = jax.vmap(by_variant, in_axes=(None, 0, *outer), out_axes=out_axes)
         result = by_seed(settings, seeds, *rest)
         return _reshaped(lambda x: x.reshape(runs, *x.shape[2:]), out_axes, result)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.augment import smooth
-from kd_jax.distill import Lesson, Own, Term, cross_entropy
+from kd_jax.distill import Lesson, LogitTerm, Own, Term, cross_entropy
+from kd_jax.distill.members import adaptive, mean_of_losses
 from kd_jax.optim import Optim
 from kd_jax.prune import PruningLoss
 from kd_jax.tree import Tree
@@ -29,6 +30,9 @@ class Settings:
       terms: {name: distillation term}.
       penalty: the pruning loss, or None.
       ema: decay of the parameters' average, or None.
+      peer: which of several peers it is; 0 where there are none.
+      teacher_weights: the shares of several teachers.
+      combine: how several teachers are; see config_stages.Distill.
       variants: how many settings this is: with several, the leaves that differ are arrays [V].
     """
 
@@ -39,6 +43,9 @@ class Settings:
     terms: Mapping[str, Term]
     penalty: PruningLoss | None
     ema: float | None
+    peer: Any = 0
+    teacher_weights: tuple[float, ...] = ()
+    combine: str = flax.struct.field(pytree_node=False, default="logits")
     variants: int = flax.struct.field(pytree_node=False, default=1)
 
 
@@ -57,34 +64,51 @@ def objective(
     weights: Array,
     params: Any,
     masks: Any,
-) -> tuple[Array, tuple[Metrics, dict[str, Tree]]]:
-    """(loss to minimise, (means over the batch to report, {term: its next state})).
+) -> tuple[dict[str, Array], tuple[Metrics, dict[str, Tree]]]:
+    """(parts of the loss, (means over the batch to report, {term: its next state})).
 
     loss = mean_B[ hard_weight · CE(labels) + Σ_i weight_i · term_i ] + weight · penalty, the mean
-    over the examples whose `weights` [B] are 1. A term of the whole batch is a scalar already.
-    Each metric is a float32 scalar; terms are reported before their weights.
+    over the examples whose `weights` [B] are 1. A term of the whole batch is a scalar already. The
+    parts are the weighted summands; each metric is a float32 scalar, before its weight.
 
     Args:
       owns: {name: what the term carries}, for those that carry anything.
     """
     count = jnp.maximum(jnp.sum(weights), 1.0)
     mean = lambda values: jnp.sum(values * weights) / count if values.ndim else values  # noqa: E731
-    hard = mean(
-        cross_entropy(lesson.student.logits, smooth(lesson.targets, settings.label_smoothing))
-    )
-    metrics = {"hard": hard}
-    loss = settings.hard_weight * hard
+    hard_targets = smooth(lesson.targets, settings.label_smoothing)
+    hard = mean(cross_entropy(lesson.student.logits, hard_targets))
+    metrics, parts = {"hard": hard}, {"hard": settings.hard_weight * hard}
     states = {}
     for name, term in settings.terms.items():
-        values, state = term.evaluate(owns.get(name, Own()), lesson)
+        values, state = _evaluated(settings, term, owns.get(name, Own()), lesson)
         if name in owns:
             states[name] = state
         metrics[name] = mean(values)
-        loss += term.weight * term.factor(lesson.epoch) * metrics[name]
+        parts[name] = term.weight * term.factor(lesson.epoch) * metrics[name]
     if settings.penalty is not None:
-        value, parts = settings.penalty(params, masks)
-        loss += settings.penalty.weight * value
-        metrics |= {f"penalty_{name}": part for name, part in parts.items()}
+        value, of_penalty = settings.penalty(params, masks)
+        parts["penalty"] = settings.penalty.weight * value
+        metrics |= {f"penalty_{name}": part for name, part in of_penalty.items()}
     correct = jnp.argmax(lesson.student.logits, axis=-1) == lesson.labels
-    metrics |= {"loss": loss, "accuracy": mean(correct.astype(jnp.float32))}
-    return loss, (jax.tree.map(lambda x: x.astype(jnp.float32), metrics), states)
+    metrics |= {"loss": total(parts), "accuracy": mean(correct.astype(jnp.float32))}
+    return parts, (jax.tree.map(lambda x: x.astype(jnp.float32), metrics), states)
+
+
+def _evaluated(settings: Settings, term: Term, own: Own, lesson: Lesson) -> tuple[Array, Tree]:
+    """A term's value and next state; where several teach, of its values with each of them."""
+    if lesson.members is None or not term.taught:
+        return term.evaluate(own, lesson)
+    assert isinstance(term, LogitTerm), "the config checks that several teach by logits alone"
+    rule = adaptive if settings.combine == "adaptive" else mean_of_losses
+    return rule(term, lesson), own.state
+
+
+def total(parts: dict[str, Array]) -> Array:
+    """The loss, of its parts, summed in their order."""
+    return sum(parts.values(), start=jnp.zeros(()))
+
+
+def part_names(settings: Settings) -> list[str]:
+    """The names of the loss's parts."""
+    return ["hard", *settings.terms, *(["penalty"] if settings.penalty is not None else [])]

@@ -14,7 +14,7 @@ from kd_jax.checkpoint import write_json
 from kd_jax.config import Distill, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
-from kd_jax.forward import Model, from_linen
+from kd_jax.forward import from_linen
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, folder_of
@@ -64,15 +64,9 @@ def _check(run: Run) -> None:
             _check_members(run, stage)
 
 
-def _teacher_of(run: Run, stage: str) -> Model | None:
-    description = run.experiment.stages[stage]
-    name = description.teacher if isinstance(description, Distill) else ""
-    return run.model(name) if name else None
-
-
 def _check_terms(run: Run, stage: str) -> None:
     """Whether the features that distillation terms read suit each other."""
-    description, teacher = run.experiment.stages[stage], _teacher_of(run, stage)
+    description, teacher = run.experiment.stages[stage], run.teacher_model(stage)
     if isinstance(description, Distill) and description.terms:
         jobs.program_of(description, run.model(stage), run.data, teacher, run.experiment.layout)
 
@@ -80,7 +74,7 @@ def _check_terms(run: Run, stage: str) -> None:
 def _check_members(run: Run, stage: str) -> None:
     """Whether one program can train all variants of a stage."""
     variants = [run.experiment.stages[name] for name in run.members(stage)]
-    given = (run.model(stage), run.data, _teacher_of(run, stage), run.experiment.layout)
+    given = (run.model(stage), run.data, run.teacher_model(stage), run.experiment.layout)
     try:
         jobs.check_variants(variants, *given)
     except UsageError as error:
@@ -181,8 +175,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         return
     descriptions = [run.experiment.stages[name] for name in members]
     starts = [description.start for description in descriptions]
-    model = _teacher_of(run, stage)
-    names = [getattr(description, "teacher", "") for description in descriptions]
+    model = run.teacher_model(stage)
     settings = [name.partition("/")[2] for name in members] if several else [""]
     curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]
     logs = [TensorBoard(store.folder / "tensorboard", curves), Stopwatch(store)]
@@ -192,7 +185,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             run.model(stage),
             run.data,
             start=run.networks(starts, seeds) if starts[0] else None,
-            teacher=(model, run.networks(names, seeds)) if model is not None else None,
+            teacher=(model, run.teachers(members, seeds)) if model is not None else None,
             seeds=seeds,
             devices=run.experiment.layout,
             store=store,

@@ -11,6 +11,7 @@ from kd_jax.forward import Model, Variables
 from kd_jax.prune import masks as masks_lib
 
 Array = jax.Array
+VARIANTS = "variants"  # the mapped axis of a seed's settings; along it, peers hear one another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Program:
     Attributes:
       model: the network in training.
       teacher: the network that teaches, or None.
+      itself: whether the student's own average teaches it.
+      peers: how many students, the variants of the settings, teach one another; 0: none do.
       reads: names of the teacher's features that distillation terms read.
       spec: facts of the data set.
       augment: which augmentations.
@@ -40,6 +43,8 @@ class Program:
     batch: int
     steps: int
     steps_per_epoch: int
+    itself: bool = False
+    peers: int = 0
     reads: tuple[str, ...] = ()
     prunes: bool = False
     include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE

@@ -9,6 +9,7 @@ from kd_jax import many
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Experiment, Prune
 from kd_jax.data import Dataset
+from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
 from kd_jax.serialize import fingerprint
@@ -44,7 +45,9 @@ class Run:
     def members(self, stage: str) -> tuple[str, ...]:
         """The stages that train together with a stage, itself among them."""
         variant = self.variants.get(stage)
-        return variant.siblings if variant and self.experiment.together else (stage,)
+        if variant is None or not (self.experiment.together or variant.joint):
+            return (stage,)
+        return variant.siblings
 
     def flag(self, stage: str) -> str:
         """By which flags a stage's fields are set."""
@@ -80,9 +83,28 @@ class Run:
         members = self.members(stage)
         return many.of_variant(tree, members.index(stage), len(members))
 
-    def networks(self, names: Sequence[str], seeds: Seeds) -> Snapshot:
-        """The result of one stage, [S, ...]; or, where V variants have one each, [S·V, ...]."""
-        if len(set(names)) == 1:
+    def teacher_model(self, stage: str) -> Model | None:
+        """Who teaches a stage: a network, or several as one; None where no other stage's does."""
+        description = self.experiment.stages[stage]
+        if not isinstance(description, Distill) or not description.teachers:
+            return None
+        models = tuple(self.model(name) for name in description.teachers)
+        if len(models) == 1:
+            return models[0]
+        rule = "probabilities" if description.combine == "probabilities" else "logits"
+        return ensemble(models, rule, description.teacher_weights)
+
+    def teachers(self, stages: Sequence[str], seeds: Seeds) -> Snapshot:
+        """The teacher's network of stages that train together, [S, ...] or [S·V, ...]."""
+        each = [self.experiment.stages[stage].teachers for stage in stages]  # type: ignore[union-attr]
+        differ = any(len(set(names)) > 1 for names in zip(*each, strict=True))
+        found = [self.networks(names, seeds, differ) for names in zip(*each, strict=True)]
+        return found[0] if len(found) == 1 else networks_of(found)
+
+    def networks(self, names: Sequence[str], seeds: Seeds, spread: bool = False) -> Snapshot:
+        """The result of one stage, [S, ...]; or, where V variants have one each (or it is to be
+        spread to all), [S·V, ...]."""
+        if len(set(names)) == 1 and not spread:
             return self.network(names[0], seeds)
         return many.of_runs([self.network(name, seeds) for name in names])
 
@@ -111,9 +133,10 @@ class Run:
         for name in ("validation_accuracy", "sparsity"):
             if name in joined:
                 joined[name] = join(record[name] for record in records)
-        joined["train"] = {
-            name: join(record["train"][name] for record in records) for name in joined["train"]
-        }
+        for kind in ("train", "gradients"):
+            if kind in joined:
+                names = joined[kind]
+                joined[kind] = {n: join(record[kind][n] for record in records) for n in names}
         return joined
 
     @property

@@ -49,6 +49,8 @@ def run(
     trained, in one program too; the axis is then one of S·V runs, seed by seed (see
     `many.of_variant`).
 
+    Peers that learn from one another are such variants too, though their settings are the same.
+
     Args:
       stage: Train, Distill or Prune; its own `start` and `teacher` are names, and ignored here.
       start: network to go on from, [S, ...] or [S·V, ...]; None: fresh parameters.
@@ -62,6 +64,8 @@ def run(
     """
     report = report or Silent()
     began = time.monotonic() - (store.spent() if store is not None else 0.0)
+    if isinstance(stage, Distill) and stage.taught_by == "peers":
+        stage = [stage] * stage.peers
     variants = (stage,) if isinstance(stage, Train) else tuple(stage)
     check_variants(variants, model, data, teacher and teacher[0], devices)
     prepared = prepare(variants, model, data, teacher, seeds, devices)

@@ -2,6 +2,7 @@
 the masks, predict, and record what the teacher says."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from kd_jax.batch import Batch
 from kd_jax.datasets import Spec
 from kd_jax.distill import Own
 from kd_jax.forward import Model, Outputs, Variables
-from kd_jax.objective import Metrics, Settings, objective
+from kd_jax.objective import Metrics, Settings, objective, total
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
@@ -33,6 +34,26 @@ def train_step(
 
     `soft` is the teacher's variables, or its Outputs for this batch, or None.
     """
+    parts_of = loss_parts(program, settings, state, soft, batch)
+    owns: dict[str, Own] = state.extra.get("terms", {})
+    trained = (state.params, {name: own.params for name, own in owns.items()})
+
+    def loss(trained):
+        parts, told = parts_of(*trained)
+        return total(parts), told
+
+    (_, told), (grads, own_grads) = jax.value_and_grad(loss, has_aux=True)(trained)
+    collections, metrics, states = told
+    state = dataclasses.replace(state, collections=collections)
+    state = lessons.move(program, settings, state, own_grads, states)
+    return _update(program, settings, state, grads), metrics
+
+
+def loss_parts(
+    program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
+) -> Callable:
+    """(params, what terms train) -> (parts of the loss on a batch, (the network's new collections,
+    metrics, {term: next state})): all of a step that is differentiated."""
     epoch = state.step // program.steps_per_epoch
     if program.sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, program.sharding)
@@ -40,26 +61,35 @@ def train_step(
     # neither views nor, in a lesson, outputs are fused with what comes after.
     batch = augment(program.augment, settings.seed, epoch, batch, program.spec)
     batch = jax.lax.optimization_barrier(batch)
-    lesson = lessons.lesson(program, settings, state.step, batch, soft)
+    lesson = lessons.lesson(program, settings, state, batch, soft)
     key = randomness.at_step(settings.seed, "dropout", state.step)
+    key = lessons.own_key(program, settings, key)
     owns: dict[str, Own] = state.extra.get("terms", {})
 
-    def loss_fn(params, own_params):
+    def parts_of(params, own_params):
         params = masks_lib.apply(state.masks, params)
         variables = {"params": params, **state.collections}
         outputs, collections = program.model.forward(variables, batch.inputs, train=True, key=key)
         carried = {name: Own(own_params[name], own.state) for name, own in owns.items()}
-        told = dataclasses.replace(lesson, student=outputs, student_params=params)
+        told = lessons.heard(program, settings, lesson, outputs, params)
         given = (carried, batch.weights, params, state.masks)
-        loss, (metrics, states) = objective(settings, told, *given)
-        return loss, (collections, metrics, states)
+        parts, (metrics, states) = objective(settings, told, *given)
+        return parts, (collections, metrics, states)
 
-    gradient = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
-    own_params = {name: own.params for name, own in owns.items()}
-    (_, (collections, metrics, states)), (grads, own_grads) = gradient(state.params, own_params)
-    state = dataclasses.replace(state, collections=collections)
-    state = lessons.move(program, settings, state, own_grads, states)
-    return _update(program, settings, state, grads), metrics
+    return parts_of
+
+
+def gradient_norms(
+    program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
+) -> Metrics:
+    """{part of the loss: the norm of its gradient by all parameters}, of one batch."""
+    parts_of = loss_parts(program, settings, state, soft, batch)
+    own_params = {name: own.params for name, own in state.extra.get("terms", {}).items()}
+    parts, pullback, _ = jax.vjp(lambda p: parts_of(p, own_params), state.params, has_aux=True)
+    # One backward pass, mapped over the parts.
+    rows = dict(zip(parts, jnp.eye(len(parts), dtype=jnp.float32), strict=True))
+    norms = jax.vmap(lambda part: optax.tree.norm(pullback(part)[0]))(rows)
+    return dict(zip(parts, norms, strict=True))
 
 
 def _update(program: Program, settings: Settings, state: TrainState, grads: Any) -> TrainState:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_jax import flags, values
-from kd_jax.config import Experiment, Stage
+from kd_jax.config import Distill, Experiment, Stage
 from kd_jax.errors import UsageError, did_you_mean, require
 
 MOST = 1000  # variants of a stage: more is a mistake, and would take memory before it is seen
@@ -21,6 +21,7 @@ class Variant:
       base: the stage's own name.
       siblings: the names of all its variants, itself among them.
       words: its values, as a reader is told them: "temperature 8".
+      joint: whether it trains with its siblings come what may, as peers do.
       usual: whether it has the values that the stage has as it is written; or is the first, where
         none has.
     """
@@ -29,6 +30,7 @@ class Variant:
     siblings: tuple[str, ...]
     words: str
     usual: bool
+    joint: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ def expand(experiment: Experiment) -> tuple[Experiment, dict[str, Variant]]:
 
     Raises UsageError for a field that isn't there, or a value that it can't take.
     """
-    axes = [_axis(experiment, word) for word in experiment.sweep]
+    axes = [_axis(experiment, word) for word in experiment.sweep] + _peers(experiment)
     if not axes:
         return experiment, {}
     given = {combination: _with(experiment, axes, combination) for combination in _product(axes)}
@@ -67,6 +69,18 @@ def expand(experiment: Experiment) -> tuple[Experiment, dict[str, Variant]]:
             variants |= _variants(experiment, axes, base, named)
     only = tuple(n for base in experiment.only for n in stages if n.partition("/")[0] == base)
     return dataclasses.replace(experiment, stages=stages, only=only, sweep=()), variants
+
+
+PEER = "peer"  # no field, but an axis: who of several that learn together
+
+
+def _peers(experiment: Experiment) -> list[_Axis]:
+    """An axis for each stage whose students teach one another."""
+    return [
+        _Axis((name, PEER), tuple(range(1, 1 + stage.peers)), 1)
+        for name, stage in experiment.stages.items()
+        if isinstance(stage, Distill) and stage.taught_by == "peers"
+    ]
 
 
 def _product(axes: list[_Axis]) -> list[tuple[int, ...]]:
@@ -127,6 +141,8 @@ def _with(experiment: Experiment, axes: list[_Axis], places: tuple[int, ...]) ->
     changed = copy.copy(experiment)
     object.__setattr__(changed, "sweep", ())
     for axis, place in zip(axes, places, strict=True):
+        if axis.path[-1] == PEER:
+            continue
         value = axis.values[place]
         changed = flags.updated(changed, list(axis.path), lambda _, value=value: value)
     try:
@@ -160,18 +176,18 @@ def _short(axes: list[_Axis], i: int) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # Without the + of 1e+06, which would join the names of several teachers.
+    return f"{value:g}".replace("e+", "e") if isinstance(value, float) else str(value)
 
 
 def _renamed(
     experiment: Experiment, axes: list[_Axis], stage: Stage, places: tuple[int, ...]
 ) -> Stage:
     """The stage with the variants' names of what it starts from and learns from."""
-    fields = {
-        field: _name(experiment, axes, getattr(stage, field), places)
-        for field in ("start", "teacher")
-        if getattr(stage, field, "")
-    }
+    named = lambda names: "+".join(_name(experiment, axes, name, places) for name in names)  # noqa: E731
+    fields = {"start": named([stage.start] if stage.start else [])}
+    if isinstance(stage, Distill) and stage.teachers:
+        fields["teacher"] = named(stage.teachers)
     return dataclasses.replace(stage, **fields)
 
 
@@ -188,5 +204,10 @@ def _variants(
         usual[name] = all(axes[i].values[places[i]] == axes[i].usual for i in touching)
     if not any(usual.values()):
         usual[next(iter(named))] = True
-    siblings = tuple(named)
-    return {name: Variant(base, siblings, words[name], usual[name]) for name in named}
+    siblings, joint = tuple(named), any(axes[i].path == (base, PEER) for i in touching)
+    require(
+        not joint or len(touching) == 1,
+        f"--sweep {' '.join(experiment.sweep)}: the students of {base} teach one another, and "
+        "can't be swept too: sweep what comes after it",
+    )
+    return {name: Variant(base, siblings, words[name], usual[name], joint) for name in named}

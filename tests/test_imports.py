@@ -19,6 +19,7 @@ data augment
 models forward optim cost
 distill prune
 teacher devices state
+ensembles
 config_stages
 config objective metrics program
 serialize lessons many events checkpoint

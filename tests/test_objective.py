@@ -6,7 +6,7 @@ import pytest
 from kd_jax.batch import Batch
 from kd_jax.distill import KD, Lesson, LogitRegression, Mixture
 from kd_jax.forward import Outputs
-from kd_jax.objective import Settings, no_metrics, objective
+from kd_jax.objective import Settings, no_metrics, objective, part_names, total
 from kd_jax.optim import Optim
 from kd_jax.prune import PruningLoss
 
@@ -52,8 +52,9 @@ def found(settings, batch=batch(), student=STUDENT, teacher=TEACHER, masks=MASKS
         epoch=jnp.float32(epoch),
         key=jax.random.key(0),
     )
-    loss, (metrics, _) = objective(settings, lesson, {}, batch.weights, PARAMS, masks)
-    return loss, metrics
+    parts, (metrics, _) = objective(settings, lesson, {}, batch.weights, PARAMS, masks)
+    assert list(parts) == part_names(settings)
+    return total(parts), metrics
 
 
 def test_labels_alone():

@@ -66,7 +66,7 @@ def test_streamed_data_train_as_single_steps_would(stream, streamed):
         penalty=None,
         ema=None,
     )
-    state = start(fresh(program, settings.seed), settings.optim, ema=False)
+    state = start(fresh(program, settings), settings.optim, ema=False)
     soft = jax.tree.map(lambda x: x[0], teacher.variables)
     step = jax.jit(functools.partial(train_step, program))
     losses = []

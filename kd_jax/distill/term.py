@@ -26,6 +26,8 @@ class Lesson:
       epoch: float32 scalar, epochs since the stage began.
       key: for terms that draw at random; of this step, and the same for all of its terms.
       student_params, teacher_params: of the networks; None of a teacher whose words were kept.
+      members: [M, B, K], the logits of several who teach, where terms are to be taken with each;
+        then there are member_weights [M].
     """
 
     student: Outputs
@@ -37,6 +39,8 @@ class Lesson:
     key: Array
     student_params: Any = None
     teacher_params: Any = None
+    members: Any = None
+    member_weights: Any = None
 
 
 @flax.struct.dataclass
