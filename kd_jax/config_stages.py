@@ -49,6 +49,10 @@ class Train:
         require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")
+        require(
+            self.optim.name != "dot" or bool(getattr(self, "taught", ())),
+            "optim.name dot is for what a teacher says, and nothing is: set terms, or take sgd",
+        )
         require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
 
 

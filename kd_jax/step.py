@@ -38,15 +38,38 @@ def train_step(
     owns: dict[str, Own] = state.extra.get("terms", {})
     trained = (state.params, {name: own.params for name, own in owns.items()})
 
-    def loss(trained):
-        parts, told = parts_of(*trained)
-        return total(parts), told
-
-    (_, told), (grads, own_grads) = jax.value_and_grad(loss, has_aux=True)(trained)
+    gradient = _gradient_of_two if settings.optim.name == "dot" else _gradient
+    (grads, own_grads), told = gradient(settings, parts_of, trained)
     collections, metrics, states = told
     state = dataclasses.replace(state, collections=collections)
     state = lessons.move(program, settings, state, own_grads, states)
     return _update(program, settings, state, grads), metrics
+
+
+def _gradient(settings: Settings, parts_of: Callable, trained: Any) -> tuple[Any, Any]:
+    """(gradients of the loss by (params, what terms train), what the parts told)."""
+    del settings
+
+    def loss(trained):
+        parts, told = parts_of(*trained)
+        return total(parts), told
+
+    return jax.grad(loss, has_aux=True)(trained)
+
+
+def _gradient_of_two(settings: Settings, parts_of: Callable, trained: Any) -> tuple[Any, Any]:
+    """As `_gradient`, of the loss without what a teacher says, and of that; in pairs."""
+    soft = [name for name, term in settings.terms.items() if term.taught]
+
+    def losses(trained):
+        parts, told = parts_of(*trained)
+        task = {name: part for name, part in parts.items() if name not in soft}
+        return (total(task), total({name: parts[name] for name in soft})), told
+
+    (task, distillation), pullback, told = jax.vjp(losses, trained, has_aux=True)
+    one, zero = jnp.ones_like(task), jnp.zeros_like(distillation)
+    (of_task,), (of_soft,) = pullback((one, zero)), pullback((zero, one))
+    return tuple(zip(of_task, of_soft, strict=True)), told
 
 
 def loss_parts(
@@ -104,7 +127,8 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
         now = {"params": params, "collections": state.collections}
         extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
     if "grads" in extra:
-        extra["grads"] = grads
+        two = optim.name == "dot"
+        extra["grads"] = jax.tree.map(jnp.add, *grads) if two else grads
     return dataclasses.replace(
         state, step=state.step + 1, params=params, opt_state=opt_state, extra=extra
     )

@@ -106,6 +106,20 @@ def test_decay_may_spare_biases(name):
     assert np.all(all_of_them["bias"] != none["bias"])
 
 
+def test_dot_has_a_momentum_for_each_of_two_gradients():
+    optim = Optim(name="dot", momentum=0.8, dot_delta=0.1, weight_decay=0.5)
+    w = {"w": jnp.array([[1.0, -2.0]])}
+    move, state = transform(optim), transform(optim).init(w)
+    task, soft = np.array([[1.0, 0.5]]), np.array([[-0.2, 3.0]])
+    m_task, m_soft = np.zeros((1, 2)), np.zeros((1, 2))
+    for _ in range(3):
+        grads = ({"w": jnp.asarray(task, jnp.float32)}, {"w": jnp.asarray(soft, jnp.float32)})
+        update, state = move.update(grads, state, w)
+        m_task = 0.7 * m_task + task + 0.5 * np.array([[1.0, -2.0]])
+        m_soft = 0.9 * m_soft + soft
+        np.testing.assert_allclose(update["w"], m_task + m_soft, rtol=1e-6)
+
+
 def test_clipping_comes_before_decay_and_momentum():
     optim = Optim(momentum=0.0, clip_norm=0.5, weight_decay=0.1)
     updates, _ = transform(optim).update(GRADS[0], transform(optim).init(PARAMS), PARAMS)
@@ -234,6 +248,8 @@ def test_the_state_hangs_on_static_settings_alone(name):
         ({"milestones": (0.5, 0.25)}, "milestones"),
         ({"clip_norm": 0.0}, "clip-norm 0.0"),
         ({"max_norm": -1.0}, "max-norm -1.0"),
+        ({"name": "dot", "dot_delta": 0.2}, "dot-delta 0.2 must leave momentum 0.9"),
+        ({"name": "dot", "nesterov": True}, "name dot takes neither nesterov nor clip-norm"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

@@ -20,6 +20,7 @@ from kd_jax.errors import UsageError
 from kd_jax.forward import from_apply
 from kd_jax.loop import Silent
 from kd_jax.many import of_variant
+from kd_jax.optim import Optim
 from kd_jax.state import rest
 from kd_jax.sweep import expand
 
@@ -303,3 +304,29 @@ def test_gradient_norms_can_be_left_out():
     assert "gradients" not in diary.records[0]
     _, diary = tiny_runs.fit(tiny_runs.TRAIN)
     assert "gradients" not in diary.records[0]  # the loss has one part
+
+
+# Two momenta ------------------------------------------------------------------------------------
+
+
+def dot(delta):
+    optim = Optim(name="dot", learning_rate=0.05, momentum=0.8, weight_decay=0.01, dot_delta=delta)
+    terms = {"kd": KD(temperature=2.0, weight=0.7), "logits": LogitRegression(weight=0.1)}
+    return dataclasses.replace(STAGE, optim=optim, terms=terms, epochs=2)
+
+
+def test_without_a_difference_two_momenta_are_one():
+    two, _ = tiny_runs.fit(dot(0.0))
+    plain = dataclasses.replace(dot(0.0).optim, name="sgd")
+    one, _ = tiny_runs.fit(dataclasses.replace(dot(0.0), optim=plain))
+    for a, b in zip(jax.tree.leaves(rest(two)), jax.tree.leaves(rest(one)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    other, _ = tiny_runs.fit(dot(0.1))
+    assert (
+        jnp.max(jnp.abs(other.params["hidden"]["kernel"] - two.params["hidden"]["kernel"])) > 1e-4
+    )
+
+
+def test_two_momenta_need_a_teacher():
+    with pytest.raises(UsageError, match=r"optim.name dot is for what a teacher says"):
+        dataclasses.replace(tiny_runs.TRAIN, optim=Optim(name="dot"))
