@@ -6,9 +6,10 @@ from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
 from kd_jax.errors import UsageError
-from kd_jax.forward import Model, Outputs, from_apply, from_linen, from_nnx
+from kd_jax.forward import Model, Outputs, from_apply, from_linen
 from kd_jax.many import of_variant
 from kd_jax.models import MODELS
+from kd_jax.nnx_models import from_nnx
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic, Iterative, OneShot, PruningLoss
 from kd_jax.stages import evaluate

@@ -1,3 +1,4 @@
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,8 @@ import pytest
 from flax import nnx
 
 from kd_jax.errors import UsageError
-from kd_jax.forward import Outputs, from_apply, from_linen, from_nnx
+from kd_jax.forward import Outputs, from_apply, from_linen
+from kd_jax.nnx_models import from_nnx
 
 INPUTS = jnp.asarray(np.cos(np.arange(12.0)).reshape(4, 3), jnp.float32)
 KEY = jax.random.key(1)
@@ -205,6 +207,49 @@ def test_nnx_variables_are_plain_nested_dicts(nnx_model):
     expected = Net(nnx.Rngs(KEY))
     kernel = expected.layers[1].kernel[...]
     np.testing.assert_array_equal(variables["params"]["layers"]["1"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_nnx_modules_are_heard_by_their_paths(train):
+    plain, tapped = from_nnx(Net), from_nnx(Net, ("layers/1", "norm", "nobody", "layers/7"))
+    variables = plain.init(KEY, INPUTS)
+    outputs, rest = tapped.forward(variables, INPUTS, train)
+    expected, expected_rest = plain.forward(variables, INPUTS, train)
+    chex.assert_trees_all_equal((outputs.logits, rest), (expected.logits, expected_rest))
+    assert outputs.features.keys() == {"hidden", "layers/1", "norm"}
+    assert outputs.features["norm"].shape == (len(INPUTS), 4)
+    assert plain.tapped(("norm",)).forward(variables, INPUTS)[0].features.keys() == {
+        "hidden",
+        "norm",
+    }
+    module = Net(nnx.Rngs(KEY))
+    hidden = nnx.relu(module.layers[0](INPUTS))
+    np.testing.assert_allclose(outputs.features["layers/1"], module.layers[1](hidden), rtol=1e-5)
+
+
+def test_linen_modules_are_heard_by_their_paths():
+    class Inner(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="deep")(x)
+
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = Inner(name="inner")(x)
+            return nn.Dense(2)(nn.BatchNorm(use_running_average=not train)(x)), {"own": x}
+
+    plain = from_linen(Outer())
+    variables = plain.init(KEY, INPUTS)
+    assert plain.tapped is not None
+    tapped = plain.tapped(("inner/deep", "Dense_0", "nobody", "inner/nobody"))
+    for train in (False, True):
+        outputs, rest = tapped.forward(variables, INPUTS, train)
+        expected, expected_rest = plain.forward(variables, INPUTS, train)
+        chex.assert_trees_all_equal((outputs.logits, rest), (expected.logits, expected_rest))
+        assert outputs.features.keys() == {"own", "inner/deep", "Dense_0"}
+        np.testing.assert_array_equal(outputs.features["inner/deep"], outputs.features["own"])
+        np.testing.assert_array_equal(outputs.features["Dense_0"], outputs.logits)
 
 
 def test_nnx_evaluation_changes_nothing_and_is_the_modules_own(nnx_model):
