@@ -153,16 +153,16 @@ def own_key(program: Program, settings: Settings, key: Array) -> Array:
 
 
 def _ask(program: Program, soft: Any, inputs: Array) -> tuple[Outputs | None, Any]:
-    """(the teacher's outputs that terms read, its parameters if it is here to be asked)."""
-    params = None
-    if soft is not None and not isinstance(soft, Outputs):
-        model = program.model if program.itself else program.teacher
-        assert model is not None
-        params = soft["params"]
-        outputs = teach(model, soft, inputs)
-        soft = Outputs(outputs.logits, {name: outputs.features[name] for name in program.reads})
-    # Whether the teacher is asked or replayed, what follows is not fused with it.
-    return jax.lax.optimization_barrier(soft), params
+    """(the teacher's outputs, its parameters if it is here to be asked)."""
+    if soft is None or isinstance(soft, Outputs):
+        return jax.lax.optimization_barrier(soft), None
+    model = program.model if program.itself else program.teacher
+    assert model is not None
+    said = teach(model, soft, inputs)
+    read = Outputs(said.logits, {name: said.features[name] for name in program.reads})
+    read = jax.lax.optimization_barrier(read)
+    # The others are not read, but which are a network's stages is told by the names of all.
+    return Outputs(read.logits, said.features | read.features), soft["params"]
 
 
 def move(

@@ -31,11 +31,31 @@ HINT = FitNet(student_taps=("conv",), teacher_taps=("second",))
 STAGE = dataclasses.replace(tiny_runs.DISTILL, epochs=3, terms={"kd": KD(), "hint": HINT})
 
 
-def foreign(seeds=2):
+class Staged(nn.Module):
+    """A network with stages that go by the usual names."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        features = {}
+        for i in (1, 2):
+            conv = nn.Conv(self.width, (3, 3), strides=i, kernel_init=tiny.sines, name=f"conv{i}")
+            features[f"stage{i}_pre"] = conv(x)
+            features[f"stage{i}"] = x = nn.relu(features[f"stage{i}_pre"])
+        features["pooled"] = jnp.mean(x, axis=(1, 2))
+        dense = nn.Dense(10, kernel_init=tiny.sines, name="classifier")
+        return dense(features["pooled"]), features
+
+
+STAGED, WIDER = from_linen(Staged(4)), from_linen(Staged(6))
+
+
+def foreign(seeds=2, model=FOREIGN):
     x = jnp.zeros((1, *tiny.digits().train.inputs.shape[1:]))
-    params = FOREIGN.init(jax.random.key(3), x)["params"]
+    params = model.init(jax.random.key(3), x)["params"]
     params = jax.tree.map(lambda x: jnp.stack([x] * seeds), params)
-    return FOREIGN, tiny_runs.Snapshot(params, {}, jax.tree.map(lambda _: None, params))
+    return model, tiny_runs.Snapshot(params, {}, jax.tree.map(lambda _: None, params))
 
 
 def test_hints_between_modules_of_networks_that_return_no_features():
@@ -85,6 +105,13 @@ def test_features_that_do_not_suit_are_refused_before_training(term, message):
     stage = dataclasses.replace(STAGE, terms={"it": term})
     with pytest.raises(UsageError, match=message):
         tiny_runs.fit(stage, tiny.convnet(), teacher=foreign())
+
+
+def test_published_features_are_found_by_their_names_in_each_step():
+    stage = dataclasses.replace(STAGE, epochs=1, terms={"hint": FitNet()})
+    state, _ = tiny_runs.fit(stage, STAGED, teacher=foreign(model=WIDER))
+    kernel = state.extra["terms"]["hint"].params["regressor0"]["conv"]["kernel"]
+    assert kernel.shape == (2, 1, 1, 4, 6)
 
 
 def test_features_can_not_be_replayed():
