@@ -34,6 +34,27 @@ def init_norm(channels: int) -> Tree:
     return {"scale": jnp.ones((channels,)), "bias": jnp.zeros((channels,))}
 
 
+def init_conv_norm(key: Array, window: int, inputs: int, outputs: int) -> Tree:
+    """A square convolution and the batch norm after it."""
+    conv = init_conv(key, (window, window), inputs, outputs)
+    return {"conv": conv, "norm": init_norm(outputs)}
+
+
+def init_widths(key: Array, pairs: list[tuple[Array, Array]]) -> Tree:
+    """1x1 convolutions to the teacher's width, for those of the pairs of maps that differ in it."""
+    made = {}
+    for i, (f_s, f_t) in enumerate(pairs):
+        inputs, outputs = f_s.shape[-1], f_t.shape[-1]
+        if inputs != outputs:
+            made[f"width{i}"] = init_conv(jax.random.fold_in(key, i), (1, 1), inputs, outputs)
+    return made
+
+
+def widen(params: Tree, i: int, x: Array) -> Array:
+    """Map i, in the teacher's width."""
+    return conv(params[f"width{i}"], x) if f"width{i}" in params else x
+
+
 def dense(params: Tree, x: Array) -> Array:
     """[..., inputs] -> [..., outputs]."""
     y = x @ params["kernel"].astype(x.dtype)
@@ -85,11 +106,24 @@ def norm(params: Tree, x: Array, epsilon: float = 1e-5) -> Array:
     return ((x32 - mean) * jax.lax.rsqrt(variance + epsilon) * scale + bias).astype(x.dtype)
 
 
+def conv_norm(params: Tree, x: Array) -> Array:
+    """[B, H, W, inputs] -> [B, H, W, outputs], before any activation."""
+    return norm(params["norm"], conv(params["conv"], x))
+
+
+def same_size(a: Array, b: Array) -> tuple[Array, Array]:
+    """Two maps, the larger pooled to the smaller."""
+    height, width = min(a.shape[1], b.shape[1]), min(a.shape[2], b.shape[2])
+    return pool_to(a, height, width), pool_to(b, height, width)
+
+
 def pool_to(x: Array, height: int, width: int) -> Array:
     """Adaptive average pooling of [B, H, W, C] to [B, height, width, C], as torch has it: place i
     is the mean over rows ⌊iH/height⌋ to ⌈(i+1)H/height⌉."""
     for axis, size in ((1, height), (2, width)):
-        x = jnp.einsum("bhwc,hi->biwc" if axis == 1 else "bhwc,wi->bhic", x, _bins(x, axis, size))
+        if x.shape[axis] != size:
+            spelled = "bhwc,hi->biwc" if axis == 1 else "bhwc,wi->bhic"
+            x = jnp.einsum(spelled, x, _bins(x, axis, size))
     return x
 
 

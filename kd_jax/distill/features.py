@@ -35,14 +35,13 @@ class AT(FeatureTerm):
         del params
         total = jnp.zeros(())
         for student, teacher in pairs:
-            f_s, f_t = floats(student, teacher)
-            height, width = min(f_s.shape[1], f_t.shape[1]), min(f_s.shape[2], f_t.shape[2])
-            a_s, a_t = (attention(connect.pool_to(f, height, width)) for f in (f_s, f_t))
+            f_s, f_t = connect.same_size(*floats(student, teacher))
+            a_s, a_t = attention(f_s), attention(f_t)
             square = jnp.sum((a_s - a_t) ** 2, axis=-1)
             if self.form == "paper":
                 total = total + 0.5 * safe_root(square)
             else:
-                total = total + square / (height * width)
+                total = total + square / a_s.shape[-1]
         return total
 
 

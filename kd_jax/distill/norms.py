@@ -15,7 +15,7 @@ def safe_root(x: Array) -> Array:
 def unit(x: Array, epsilon: float = 1e-12) -> Array:
     """x / max(‖x‖₂, ε) over the last axis; at zero it is zero, and so is its gradient."""
     norm = safe_root(jnp.sum(x**2, axis=-1, keepdims=True))
-    return x / jnp.maximum(norm, epsilon)
+    return jnp.where(norm > 0, x, 0.0) / jnp.maximum(norm, epsilon)
 
 
 def standardise(logits: Array, epsilon: float = 1e-7) -> Array:

@@ -20,7 +20,11 @@ KINDS = {
     "pre": "the end of each stage, before its last activation",
     "second": "the end of the second stage",
     "last": "the end of the last stage",
+    "last_pre": "the end of the last stage, before its last activation",
     "pooled": "what the classifier is given",
+    "stages_pooled": "the end of each stage, and what the classifier is given",
+    "pre_pooled": "the end of each stage, before its last activation, and what the classifier is "
+    "given",
     "from_stem": "the stem and the end of each stage",
 }
 
@@ -40,6 +44,8 @@ class FeatureTerm(Term):
 
     kind: ClassVar[str] = "stages"
     """Which features were published with it, see KINDS."""
+    teacher_kind: ClassVar[str] = ""
+    """Which of the teacher, if not the same."""
     rank: ClassVar[int | None] = None
     """Axes that a feature must have: 4 for maps [B, H, W, C]; None: any."""
     logits_alone: ClassVar[bool] = False
@@ -49,9 +55,10 @@ class FeatureTerm(Term):
 
     def reads(self, student: Outputs, teacher: Outputs | None) -> tuple[list[str], list[str]]:
         assert teacher is not None, "the config checks that there is a teacher"
+        theirs = self.teacher_kind or self.kind
         names = [
             list(self.student_taps) or published(self.kind, student, "student"),
-            list(self.teacher_taps) or published(self.kind, teacher, "teacher"),
+            list(self.teacher_taps) or published(theirs, teacher, "teacher"),
         ]
         counts = [len(of) for of in names]
         require(
@@ -99,13 +106,18 @@ def published(
 ) -> list[str]:
     """The names of a kind of features. Raises UsageError where the network has none."""
     ends = stages(said)
+    # Where a stage ends without an activation, its end is its pre-activation.
+    pre = [f"{name}_pre" if f"{name}_pre" in said.features else name for name in ends]
+    pooled = ["pooled"] if "pooled" in said.features else []
     names = {
         "stages": ends,
-        # Where a stage ends without an activation, its end is its pre-activation.
-        "pre": [f"{name}_pre" if f"{name}_pre" in said.features else name for name in ends],
+        "pre": pre,
         "second": ends[1:2],
         "last": ends[-1:],
-        "pooled": ["pooled"] if "pooled" in said.features else [],
+        "last_pre": pre[-1:],
+        "pooled": pooled,
+        "stages_pooled": ends + pooled if ends and pooled else [],
+        "pre_pooled": pre + pooled if ends and pooled else [],
         "from_stem": ["stem", *ends] if "stem" in said.features and ends else [],
     }[kind]
     require(
