@@ -1,5 +1,7 @@
 """Made-up lessons: two networks' logits and features on a batch, for tests of any term."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,7 @@ def params(said, classes=CLASSES):
     return {"classifier": {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.zeros(classes)}}
 
 
+@functools.cache
 def lesson(dtype=np.float32, epoch=0.5, scale=1.0):
     student, teacher = outputs(STUDENT, 0.3, dtype), outputs(TEACHER, 1.1, dtype)
     student, teacher = jax.tree.map(lambda x: x * jnp.asarray(scale, x.dtype), (student, teacher))
