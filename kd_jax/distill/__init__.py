@@ -6,6 +6,7 @@ from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
+from kd_jax.distill.relations import CC, PKT, RKD, SP
 from kd_jax.distill.taps import FeatureTerm
 from kd_jax.distill.teacher_free import LabelSmoothing, LabelTerm, TfKDSelf, TfKDVirtual
 from kd_jax.distill.term import Lesson, Own, Term
@@ -37,10 +38,16 @@ TERMS: dict[str, Term] = {
     # From features
     "fitnet": FitNet(),
     "at": AT(),
+    # From how the examples of a batch lie to one another
+    "cc": CC(),
+    "pkt": PKT(),
+    "rkd": RKD(),
+    "sp": SP(),
 }
 
 __all__ = [
     "AT",
+    "CC",
     "CTKD",
     "DIST",
     "DKD",
@@ -49,6 +56,9 @@ __all__ = [
     "LSKD",
     "MLKD",
     "NKD",
+    "PKT",
+    "RKD",
+    "SP",
     "TERMS",
     "USKD",
     "WSLD",
