@@ -7,6 +7,7 @@ from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_pro
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.relations import CC, PKT, RKD, SP
+from kd_jax.distill.statistics import FSP, NST, VID
 from kd_jax.distill.taps import FeatureTerm
 from kd_jax.distill.teacher_free import LabelSmoothing, LabelTerm, TfKDSelf, TfKDVirtual
 from kd_jax.distill.term import Lesson, Own, Term
@@ -38,6 +39,9 @@ TERMS: dict[str, Term] = {
     # From features
     "fitnet": FitNet(),
     "at": AT(),
+    "fsp": FSP(),
+    "nst": NST(),
+    "vid": VID(),
     # From how the examples of a batch lie to one another
     "cc": CC(),
     "pkt": PKT(),
@@ -51,16 +55,19 @@ __all__ = [
     "CTKD",
     "DIST",
     "DKD",
+    "FSP",
     "GKD",
     "KD",
     "LSKD",
     "MLKD",
     "NKD",
+    "NST",
     "PKT",
     "RKD",
     "SP",
     "TERMS",
     "USKD",
+    "VID",
     "WSLD",
     "ClassRelation",
     "DeiTHard",
