@@ -7,6 +7,7 @@ from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_pro
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.relations import CC, PKT, RKD, SP
+from kd_jax.distill.singular import KDSVD
 from kd_jax.distill.statistics import FSP, NST, VID
 from kd_jax.distill.taps import FeatureTerm
 from kd_jax.distill.teacher_free import LabelSmoothing, LabelTerm, TfKDSelf, TfKDVirtual
@@ -40,6 +41,7 @@ TERMS: dict[str, Term] = {
     "fitnet": FitNet(),
     "at": AT(),
     "fsp": FSP(),
+    "kdsvd": KDSVD(),
     "nst": NST(),
     "vid": VID(),
     # From how the examples of a batch lie to one another
@@ -58,6 +60,7 @@ __all__ = [
     "FSP",
     "GKD",
     "KD",
+    "KDSVD",
     "LSKD",
     "MLKD",
     "NKD",
