@@ -2,6 +2,7 @@
 
 from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
 from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
+from kd_jax.distill.boundaries import AB, OFD
 from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.features import AT, FitNet
@@ -40,9 +41,11 @@ TERMS: dict[str, Term] = {
     # From features
     "fitnet": FitNet(),
     "at": AT(),
+    "ab": AB(),
     "fsp": FSP(),
     "kdsvd": KDSVD(),
     "nst": NST(),
+    "ofd": OFD(),
     "vid": VID(),
     # From how the examples of a batch lie to one another
     "cc": CC(),
@@ -52,6 +55,7 @@ TERMS: dict[str, Term] = {
 }
 
 __all__ = [
+    "AB",
     "AT",
     "CC",
     "CTKD",
@@ -65,6 +69,7 @@ __all__ = [
     "MLKD",
     "NKD",
     "NST",
+    "OFD",
     "PKT",
     "RKD",
     "SP",
