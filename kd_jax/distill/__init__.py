@@ -5,6 +5,7 @@ from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
 from kd_jax.distill.boundaries import AB, OFD
 from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
+from kd_jax.distill.factors import FT
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.relations import CC, PKT, RKD, SP
@@ -43,6 +44,7 @@ TERMS: dict[str, Term] = {
     "at": AT(),
     "ab": AB(),
     "fsp": FSP(),
+    "ft": FT(),
     "kdsvd": KDSVD(),
     "nst": NST(),
     "ofd": OFD(),
@@ -62,6 +64,7 @@ __all__ = [
     "DIST",
     "DKD",
     "FSP",
+    "FT",
     "GKD",
     "KD",
     "KDSVD",
