@@ -9,6 +9,7 @@ from kd_jax.distill.factors import FT
 from kd_jax.distill.features import AT, FitNet
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.relations import CC, PKT, RKD, SP
+from kd_jax.distill.review import ReviewKD
 from kd_jax.distill.singular import KDSVD
 from kd_jax.distill.statistics import FSP, NST, VID
 from kd_jax.distill.taps import FeatureTerm
@@ -48,6 +49,7 @@ TERMS: dict[str, Term] = {
     "kdsvd": KDSVD(),
     "nst": NST(),
     "ofd": OFD(),
+    "reviewkd": ReviewKD(),
     "vid": VID(),
     # From how the examples of a batch lie to one another
     "cc": CC(),
@@ -92,6 +94,7 @@ __all__ = [
     "LogitTerm",
     "Mixture",
     "Own",
+    "ReviewKD",
     "SoftCrossEntropy",
     "Term",
     "TfKDSelf",
