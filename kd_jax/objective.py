@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from kd_jax.augment import smooth
 from kd_jax.distill import Lesson, LogitTerm, Own, Term, cross_entropy
 from kd_jax.distill.members import adaptive, mean_of_losses
+from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 from kd_jax.prune import PruningLoss
 from kd_jax.tree import Tree
@@ -81,7 +82,10 @@ def objective(
     metrics, parts = {"hard": hard}, {"hard": settings.hard_weight * hard}
     states = {}
     for name, term in settings.terms.items():
-        values, state = _evaluated(settings, term, owns.get(name, Own()), lesson)
+        try:
+            values, state = _evaluated(settings, term, owns.get(name, Own()), lesson)
+        except UsageError as error:  # of what only the networks' parameters tell
+            raise UsageError(f"terms.{name}.{error}") from None
         if name in owns:
             states[name] = state
         metrics[name] = mean(values)

@@ -3,6 +3,7 @@
 from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
 from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
 from kd_jax.distill.boundaries import AB, OFD
+from kd_jax.distill.classifier import CATKD, SRRL, SimKD
 from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.factors import FT
@@ -44,12 +45,15 @@ TERMS: dict[str, Term] = {
     "fitnet": FitNet(),
     "at": AT(),
     "ab": AB(),
+    "catkd": CATKD(),
     "fsp": FSP(),
     "ft": FT(),
     "kdsvd": KDSVD(),
     "nst": NST(),
     "ofd": OFD(),
     "reviewkd": ReviewKD(),
+    "simkd": SimKD(),
+    "srrl": SRRL(),
     "vid": VID(),
     # From how the examples of a batch lie to one another
     "cc": CC(),
@@ -61,6 +65,7 @@ TERMS: dict[str, Term] = {
 __all__ = [
     "AB",
     "AT",
+    "CATKD",
     "CC",
     "CTKD",
     "DIST",
@@ -78,6 +83,7 @@ __all__ = [
     "PKT",
     "RKD",
     "SP",
+    "SRRL",
     "TERMS",
     "USKD",
     "VID",
@@ -95,6 +101,7 @@ __all__ = [
     "Mixture",
     "Own",
     "ReviewKD",
+    "SimKD",
     "SoftCrossEntropy",
     "Term",
     "TfKDSelf",
