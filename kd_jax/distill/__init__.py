@@ -8,6 +8,7 @@ from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.factors import FT
 from kd_jax.distill.features import AT, FitNet
+from kd_jax.distill.generation import MGD
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.relations import CC, PKT, RKD, SP
 from kd_jax.distill.review import ReviewKD
@@ -49,6 +50,7 @@ TERMS: dict[str, Term] = {
     "fsp": FSP(),
     "ft": FT(),
     "kdsvd": KDSVD(),
+    "mgd": MGD(),
     "nst": NST(),
     "ofd": OFD(),
     "reviewkd": ReviewKD(),
@@ -76,6 +78,7 @@ __all__ = [
     "KD",
     "KDSVD",
     "LSKD",
+    "MGD",
     "MLKD",
     "NKD",
     "NST",
