@@ -3,6 +3,7 @@
 from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
 from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
 from kd_jax.distill.boundaries import AB, OFD
+from kd_jax.distill.centers import ND
 from kd_jax.distill.classifier import CATKD, SRRL, SimKD
 from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
@@ -51,6 +52,7 @@ TERMS: dict[str, Term] = {
     "ft": FT(),
     "kdsvd": KDSVD(),
     "mgd": MGD(),
+    "nd": ND(),
     "nst": NST(),
     "ofd": OFD(),
     "reviewkd": ReviewKD(),
@@ -80,6 +82,7 @@ __all__ = [
     "LSKD",
     "MGD",
     "MLKD",
+    "ND",
     "NKD",
     "NST",
     "OFD",
