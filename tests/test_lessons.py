@@ -11,7 +11,7 @@ import tiny
 import tiny_runs
 
 from kd_jax import loop
-from kd_jax.distill import AT, KD, FitNet
+from kd_jax.distill import AT, CRD, KD, OFD, SRRL, FitNet
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
 
@@ -108,10 +108,28 @@ def test_features_that_do_not_suit_are_refused_before_training(term, message):
 
 
 def test_published_features_are_found_by_their_names_in_each_step():
-    stage = dataclasses.replace(STAGE, epochs=1, terms={"hint": FitNet()})
-    state, _ = tiny_runs.fit(stage, STAGED, teacher=foreign(model=WIDER))
-    kernel = state.extra["terms"]["hint"].params["regressor0"]["conv"]["kernel"]
-    assert kernel.shape == (2, 1, 1, 4, 6)
+    terms = {"hint": FitNet(), "ofd": OFD(), "crd": CRD(dim=4, negatives=16)}
+    stage = dataclasses.replace(STAGE, epochs=1, terms=terms)
+    state, diary = tiny_runs.fit(stage, STAGED, teacher=foreign(model=WIDER))
+    assert all(np.all(np.isfinite(diary.records[-1]["train"][name])) for name in terms)
+    carried = state.extra["terms"]
+    assert carried["hint"].params["regressor0"]["conv"]["kernel"].shape == (2, 1, 1, 4, 6)
+    assert jnp.all(carried["ofd"].state["negative1"]["count"] > 0)
+    # Ids are rows of the memory: those of the training examples have moved, the others have not.
+    ids = tiny.digits().train.ids
+    lengths = jnp.linalg.norm(carried["crd"].state["student"][0], axis=-1)
+    assert lengths.size == np.max(ids) + 1
+    np.testing.assert_allclose(lengths[ids], 1, rtol=1e-5)
+    rest = np.setdiff1d(np.arange(lengths.size), ids)
+    assert not np.any(np.isclose(lengths[rest], 1, rtol=1e-5))
+
+
+def test_what_the_networks_parameters_lack_is_told_by_the_terms_flag():
+    stage = dataclasses.replace(STAGE, terms={"it": SRRL(teacher_classifier="head")})
+    with pytest.raises(
+        UsageError, match=r"^terms\.it\.teacher-classifier head: there is no linear"
+    ):
+        tiny_runs.fit(stage, STAGED, teacher=foreign(model=WIDER))
 
 
 def test_features_can_not_be_replayed():

@@ -5,6 +5,7 @@ from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
 from kd_jax.distill.boundaries import AB, OFD
 from kd_jax.distill.centers import ND
 from kd_jax.distill.classifier import CATKD, SRRL, SimKD
+from kd_jax.distill.contrastive import CRD
 from kd_jax.distill.decoupled import DKD, NKD
 from kd_jax.distill.divergences import cross_entropy, kl_divergence, kl_from_probabilities
 from kd_jax.distill.factors import FT
@@ -64,6 +65,8 @@ TERMS: dict[str, Term] = {
     "pkt": PKT(),
     "rkd": RKD(),
     "sp": SP(),
+    # By contrast with other examples
+    "crd": CRD(),
 }
 
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "AT",
     "CATKD",
     "CC",
+    "CRD",
     "CTKD",
     "DIST",
     "DKD",
