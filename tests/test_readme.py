@@ -65,3 +65,11 @@ def test_table_is_generated_from_the_stored_results():
     assert found.command == "python run.py run digits"
     distilled = found.row("distill")
     assert sum(distilled.accuracy) > sum(found.row("alone").accuracy)
+
+
+def test_every_distillation_term_is_named():
+    from kd_jax import TERMS
+
+    section = README.split("\n## Distil\n")[1].split("\n## ")[0]
+    named = re.findall(r"`([a-z_]+)`", section.split("|---|---|")[1].split("\n\n")[0])
+    assert sorted(named) == sorted(TERMS)
