@@ -7,9 +7,6 @@ agreements and sparsities are fractions in [0, 1].
 import dataclasses
 import json
 import math
-import operator
-import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from kd_jax import size
 from kd_jax.checkpoint import write_text
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.latency import Latency
+from kd_jax.typed import Typed, typed
 
 FILE = "results.json"
 FORMAT = 1  # of the file; goes up when an old file can no longer be read
@@ -33,17 +31,8 @@ CONVENTIONS = (
 )
 
 
-class _Typed:
-    """Takes lists, numpy's numbers and nested dicts, and keeps tuples, Python's and dataclasses."""
-
-    def __post_init__(self) -> None:
-        for name, kind in typing.get_type_hints(type(self)).items():
-            value = _typed(kind, getattr(self, name), f"{type(self).__name__}.{name}")
-            object.__setattr__(self, name, value)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layer(_Typed):
+class Layer(Typed):
     """One prunable tensor: its entries, and how many of them are pruned."""
 
     size: int
@@ -51,7 +40,7 @@ class Layer(_Typed):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Environment(_Typed):
+class Environment(Typed):
     """What it ran on."""
 
     python: str
@@ -72,7 +61,7 @@ class Environment(_Typed):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataFacts(_Typed):
+class DataFacts(Typed):
     """Which examples: the name of the set, a note on it, and the sizes of its splits."""
 
     name: str
@@ -83,7 +72,7 @@ class DataFacts(_Typed):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row(_Typed):
+class Row(Typed):
     """The network that one stage left."""
 
     stage: str
@@ -119,7 +108,7 @@ class Row(_Typed):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Results(_Typed):
+class Results(Typed):
     """One run of an experiment."""
 
     experiment: str
@@ -190,7 +179,7 @@ def from_json(text: str | bytes, where: str = FILE) -> Results:
         raise UsageError(f"{where} is no JSON ({e}): run it again") from e
     found = data.pop("format", None) if isinstance(data, dict) else None
     require(found == FORMAT, f"{where} has format {found}, not {FORMAT}: run it again")
-    return _typed(Results, data, where)
+    return typed(Results, data, where)
 
 
 def write(folder: Path, results: Results) -> None:
@@ -205,33 +194,3 @@ def read(folder: Path) -> Results:
         missing = "no such folder" if not Path(folder).is_dir() else f"no {FILE}"
         raise UsageError(f"{folder}: {missing}: run it first")
     return from_json(path.read_bytes(), str(path))
-
-
-def _typed(kind: Any, value: Any, where: str) -> Any:
-    """`value` as what an annotation says. Raises UsageError if it can't be."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    try:
-        if origin is Sequence:
-            return tuple(_typed(arguments[0], x, f"{where}[{i}]") for i, x in enumerate(value))
-        if origin is dict:
-            return {str(k): _typed(arguments[1], x, f"{where}.{k}") for k, x in value.items()}
-        if origin in (types.UnionType, typing.Union):
-            return None if value is None else _typed(arguments[0], value, where)
-        if dataclasses.is_dataclass(kind) and not isinstance(value, kind):  # type: ignore[arg-type]
-            return _record(kind, value, where)
-        return {float: float, int: operator.index, str: str}.get(kind, lambda x: x)(value)
-    except UsageError:
-        raise
-    except (TypeError, ValueError, AttributeError) as e:
-        raise UsageError(f"{where} can't be {value!r}: {e}") from e
-
-
-def _record(kind: Any, value: dict[str, Any], where: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    for name in value:
-        require(name in fields, f"{where}: no field {name!r}.{did_you_mean(name, fields)}")
-    needed = (n for n, f in fields.items() if f.default is f.default_factory)  # both are MISSING
-    for name in needed:
-        require(name in value, f"{where}: field {name!r} is missing: run it again")
-    return kind(**{name: _typed(hints[name], x, f"{where}.{name}") for name, x in value.items()})

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # line, files don't know each other, but for those of one package.
 FLOW = """
 errors tree randomness batch units hlo platform
-datasets values chips traffic
+datasets values typed chips traffic
 splits stream sources cache hosts
 data augment
 models forward optim cost
