@@ -194,7 +194,7 @@ def _spec(config: Data, builder: Any) -> Spec:
         std=(0.25,) * channels,
         note="tensorflow-datasets",
     )
-    return dataclasses.replace(spec, size=size)
+    return dataclasses.replace(spec, size=size, names=tuple(features[label].names))
 
 
 def _sample(count: int) -> np.ndarray:

@@ -18,6 +18,8 @@ class Spec:
       note: where the set comes from.
       size: (height, width) of every image; None where it varies until images are resized.
       examples: how many are stored to (train, test) with; zeros where that is to be read.
+      names: of the classes, once the set is opened; () where they are numbers. No program depends
+        on them.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Spec:
     note: str = ""
     size: tuple[int, int] | None = None
     examples: tuple[int, int] = (0, 0)
+    names: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -133,6 +133,18 @@ def test_a_large_set_is_left_on_disk(tiny):
     np.testing.assert_array_equal(np.sort(ids), np.arange(30))
 
 
+def test_classes_have_the_names_that_are_stored(tiny, tmp_path):
+    images = tiny_tfds.random_images(2)
+    splits = {"train": (images, [0, 1]), "test": (images, [1, 0])}
+    tiny_tfds.write(tmp_path, "named", splits, classes=["cat", "dog"])
+    named = load(Data(name="named", dir=str(tmp_path), validation=0.0)).spec
+    assert named.names == ("cat", "dog")
+    assert load(tiny[0]).spec.names == ("0", "1", "2")  # stored without any
+    assert load(Data()).spec.names == ()
+    other = dataclasses.replace(named, names=("katze", "hund"))
+    assert (other, hash(other)) == (named, hash(named))  # the same program
+
+
 def test_grey_images(tmp_path):
     images = tiny_tfds.random_images(6, (4, 4, 1))
     splits = {"train": (images, [0, 1] * 3), "test": (images, [0, 1] * 3)}

@@ -13,17 +13,19 @@ def write(
     name: str,
     splits: dict[str, tuple[list[np.ndarray], list[int]]],
     *,
-    classes: int = 3,
+    classes: int | list[str] = 3,
     shape: tuple[int | None, int | None, int] = (4, 4, 3),
     file_format: str = "array_record",
 ) -> None:
-    """A set `name`, version 1.0.0, of PNG images and labels: {split: (images, labels)}."""
+    """A set `name`, version 1.0.0, of PNG images and labels: {split: (images, labels)}; `classes`
+    are so many, or have these names."""
     import tensorflow_datasets as tfds
 
+    kind = "num_classes" if isinstance(classes, int) else "names"
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=shape),
-            "label": tfds.features.ClassLabel(num_classes=classes),
+            "label": tfds.features.ClassLabel(**{kind: classes}),
         }
     )
     examples = {
