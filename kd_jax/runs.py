@@ -161,9 +161,12 @@ class Run:
         alone = description.model == "student" and self.experiment.teacher is not None
         return f"{description.model} alone" if alone else description.model
 
-    def reference(self, order: Sequence[str]) -> str:
-        """The stage of these whose network the others are compared with: the first teacher, or else
-        the first network."""
+    def reference(self, stage: str, order: Sequence[str]) -> str:
+        """The stage of these whose network taught a stage's; or, where none did, that of the first
+        teacher, or else of the first network."""
+        own = getattr(self.experiment.stages[stage], "teacher", "")
+        if own in order:
+            return own
         teachers = [s for s in order if self.experiment.stages[s].model == "teacher"]
         return (teachers or list(order))[0]
 

@@ -105,7 +105,7 @@ def _some_images(run: Run, count: int) -> np.ndarray:
 
 def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -> Row:
     z, labels = logits[stage]
-    reference = run.reference(tuple(logits))
+    reference = run.reference(stage, tuple(logits))
     groups = [(run.network(stage, seeds), len(seeds)) for seeds in run.groups]
     networks = [jax.tree.map(lambda x, i=i: x[i], net) for net, n in groups for i in range(n)]
     first = networks[0]

@@ -372,15 +372,18 @@ def test_labels_and_the_network_to_compare_with():
         "distill": Distill(),
         "prune": Prune(start="distill"),
         "more": Prune(start="prune", sparsity=0.9),
+        "next": Distill(teacher="distill"),
     }
     run = made(teacher=MODELS["vgg8"], stages=stages)
     assert run.label("train") == "teacher"
     assert run.label("alone") == "student alone"
     assert run.label("distill") == "student distilled"
     assert run.label("prune") == "student distilled and pruned"
-    assert run.reference(run.experiment.order()) == "train"
-    assert run.reference(("alone", "distill")) == "alone"
+    order = run.experiment.order()
+    assert [run.reference(stage, order) for stage in ("train", "alone", "prune")] == ["train"] * 3
+    assert run.reference("next", order) == "distill"  # its own teacher
+    assert run.reference("next", ("alone", "next")) == "alone"
     single = made(stages={"train": Train(), "prune": Prune(start="train")})
     assert single.label("train") == "student"
     assert single.label("prune") == "student and pruned"
-    assert single.reference(single.experiment.order()) == "train"
+    assert single.reference("prune", single.experiment.order()) == "train"
