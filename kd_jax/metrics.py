@@ -1,6 +1,8 @@
 """How good a network is: on every example, exactly, in the host's double precision."""
 
+import functools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,14 @@ from kd_jax.state import Snapshot
 from kd_jax.stream import View, evaluation_batches
 
 EVALUATION_BATCH = 256
+BINS = 15  # of the calibration error
+
+CONVENTION = (
+    "NLL: mean of -log p(label), the cross-entropy with the labels. ECE: expected calibration "
+    f"error of Guo et al. 2017, {BINS} bins of equal width: by how much the largest probability "
+    "misses the accuracy. KL: mean KL(teacher || network) of the predictions at temperature 1, the "
+    "teacher being the network that taught it or, where none did, the first teacher."
+)
 
 Logits = np.ndarray
 Predict = Callable[[Snapshot, Any], Any]  # compiled.predictor(model, spec)
@@ -46,14 +56,49 @@ def accuracy(logits: Logits, labels: np.ndarray) -> np.ndarray:
     return np.mean(np.argmax(logits, axis=-1) == labels, axis=-1)
 
 
+def log_softmax(logits: Logits) -> np.ndarray:
+    """In double precision, [..., K] -> [..., K]; not a number where a logit is infinite."""
+    with np.errstate(invalid="ignore"):  # of a seed that diverged
+        z = logits.astype(np.float64)
+        z -= z.max(axis=-1, keepdims=True)
+        return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+
 def cross_entropy(logits: Logits, labels: np.ndarray) -> np.ndarray:
     """Mean of -log softmax(logits)[label], in nats: [..., N, K], [N] -> [...]."""
-    z = logits.astype(np.float64)
-    z -= z.max(axis=-1, keepdims=True)
-    log_p = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-    return -np.mean(log_p[..., np.arange(labels.size), labels], axis=-1)
+    return -np.mean(log_softmax(logits)[..., np.arange(labels.size), labels], axis=-1)
 
 
 def agreement(logits: Logits, others: Logits) -> np.ndarray:
     """Share of examples on which two networks choose the same class: [..., N, K] -> [...]."""
     return np.mean(np.argmax(logits, axis=-1) == np.argmax(others, axis=-1), axis=-1)
+
+
+def kl_divergence(logits: Logits, teacher: Logits) -> np.ndarray:
+    """Mean of KL(teacher || student) of the predictions at temperature 1, in nats: how far those of
+    `logits` are from the teacher's, [..., N, K] both -> [...]."""
+    log_t, log_s = log_softmax(teacher), log_softmax(logits)
+    return np.mean(np.sum(np.exp(log_t) * (log_t - log_s), axis=-1), axis=-1)
+
+
+def calibration_error(logits: Logits, labels: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """ECE, [..., N, K], [N] -> [...]: Σ over bins of |B|/N |accuracy(B) - confidence(B)|, B the
+    examples whose confidence, the largest probability, is in ((m-1)/M, m/M].
+
+    Guo et al., "On Calibration of Modern Neural Networks", 2017,
+    https://arxiv.org/abs/1706.04599, eq. 3.
+    """
+    confidence = np.exp(log_softmax(logits).max(axis=-1))
+    gap = (np.argmax(logits, axis=-1) == labels) - confidence
+    edges = np.arange(bins + 1) / bins
+    inside = [(low < confidence) & (confidence <= high) for low, high in pairwise(edges)]
+    return np.sum([np.abs(np.mean(gap * within, axis=-1)) for within in inside], axis=0)
+
+
+def class_accuracy(logits: Logits, labels: np.ndarray) -> np.ndarray:
+    """Accuracy on the examples of each class, [..., N, K], [N] -> [..., K]; not a number where a
+    class has none."""
+    right = np.argmax(logits, axis=-1) == labels
+    count = functools.partial(np.bincount, labels, minlength=logits.shape[-1])
+    with np.errstate(invalid="ignore"):
+        return np.apply_along_axis(count, -1, right) / count()
