@@ -21,7 +21,7 @@ distill prune nnx_models
 teacher devices state
 ensembles
 config_stages
-config objective metrics program
+config objective metrics cka program
 serialize lessons many events checkpoint
 checks step
 compiled replay

@@ -63,10 +63,12 @@ class MLPModule(nn.Module):
         x = as_float(inputs.reshape(inputs.shape[0], -1), self.dtype, "MLP")
         x = nn.Dropout(self.config.input_dropout, deterministic=not train, name="input_drop")(x)
         init = nn.initializers.glorot_uniform()
-        features: Features = {"pooled": x}
+        features: Features = {}
+        last = x
         for i, width in enumerate(self.config.widths, start=1):
             pre = dense(scaled(width, self.config.width), self.dtype, f"dense{i}", init)(x)
-            x = nn.relu(pre)
-            features |= {f"stage{i}_pre": pre, f"stage{i}": x, "pooled": x}
-            x = nn.Dropout(self.config.dropout, deterministic=not train, name=f"drop{i}")(x)
+            last = nn.relu(pre)
+            features |= {f"stage{i}_pre": pre, f"stage{i}": last}
+            x = nn.Dropout(self.config.dropout, deterministic=not train, name=f"drop{i}")(last)
+        features["pooled"] = last
         return dense(self.classes, self.dtype, "classifier", init)(x), features
