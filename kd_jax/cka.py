@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import flax.struct
 import jax
@@ -10,8 +11,10 @@ import numpy as np
 
 from kd_jax.augment import normalise
 from kd_jax.datasets import Spec
+from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.state import Snapshot
+from kd_jax.typed import Typed
 
 Array = jax.Array
 
@@ -21,9 +24,9 @@ FEWEST = 4  # examples of a batch: of fewer, the estimate is not defined
 
 CONVENTION = (
     "CKA: linear centred kernel alignment of Kornblith et al. 2019, 1 for features that are equal "
-    f"but for rotation and scale; on {EXAMPLES} test examples (all, where there are fewer) spread "
-    f"evenly over the split, by the unbiased estimate over batches of {BATCH} of Nguyen et al. "
-    "2021, which can fall below 0. Maps are flattened, so places count."
+    f"but for rotation and scale; on up to {EXAMPLES} test examples, spread evenly over the split, "
+    f"by the unbiased estimate of Nguyen et al. 2021 over batches of up to {BATCH}, which can fall "
+    "below 0. Maps are flattened, so places count."
 )
 
 
@@ -41,19 +44,48 @@ class Layers:
     vectors: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Similarity(Typed):
+    """How alike a network's features and its teacher's are, layer by layer."""
+
+    layers: Sequence[str]
+    """Names of the network's features in its own order, the logits last."""
+    others: Sequence[str]
+    """Of the teacher's."""
+    cka: Sequence[Sequence[Sequence[float]]]
+    """[seed][layer][teacher's layer]; see `similarity`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shape = (len(self.layers), len(self.others))
+        fits = all(len(one) == shape[0] and {*map(len, one)} == {shape[1]} for one in self.cka)
+        require(fits, f"Similarity.cka is not of {shape[0]} by {shape[1]} layers: run it again")
+
+    @property
+    def namesakes(self) -> dict[str, list[float]]:
+        """{layer: its CKA with the teacher's layer of the same name, an entry a seed}."""
+        places = {name: self.others.index(name) for name in self.layers if name in self.others}
+        rows = {name: self.layers.index(name) for name in places}
+        return {name: [one[rows[name]][places[name]] for one in self.cka] for name in places}
+
+
 def places(count: int) -> np.ndarray:
     """Which examples of a split of so many to compare: int [batches, B], each batch spread over the
-    split, whose order may be class by class."""
+    split, whose order may be class by class; [0, 0] where there are too few."""
+    if count < FEWEST:
+        return np.zeros((0, 0), int)
     batches = -(-min(count, EXAMPLES) // BATCH)
-    size = min(count, EXAMPLES) // max(batches, 1)
-    return (np.arange(batches * size) * count // max(batches * size, 1)).reshape(size, batches).T
+    size = min(count, EXAMPLES) // batches
+    return (np.arange(batches * size) * count // (batches * size)).reshape(size, batches).T
 
 
-def layers(model: Model, spec: Spec, snapshot: Snapshot, inputs: np.ndarray) -> Layers | None:
-    """Of a network [S, ...] in evaluation mode on stored inputs [batches, B, ...]; None where there
-    are too few of them."""
-    if inputs.shape[0] == 0 or inputs.shape[1] < FEWEST:
-        return None
+def layers(model: Model, spec: Spec, snapshot: Snapshot, inputs: np.ndarray) -> Layers:
+    """Of a network [S, ...] in evaluation mode on stored inputs [batches, B, ...].
+
+    Raises UsageError where B is below 4.
+    """
+    size = inputs.shape[1]
+    require(size >= FEWEST, f"CKA of batches of {size} is not defined: give {FEWEST} or more")
     found = [_program(model, spec)(snapshot, batch) for batch in inputs]
     grams = np.stack([np.asarray(one.values) for one in found], axis=2)  # [S, L, batches, B, B]
     with np.errstate(invalid="ignore", divide="ignore"):  # diverged, or always the same
@@ -96,7 +128,8 @@ def gram(features: Array) -> Array:
     less those of the first: centring makes up for any shift, and this one costs least precision."""
     x = features.reshape(features.shape[0], -1).astype(jnp.float32)
     x = x - x[:1]  # exactly zero, unlike with a mean, where all are the same
-    return jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
+    # Not x @ x.T: under vmap on a CPU, XLA writes the transpose out and takes thrice as long.
+    return jnp.einsum("id,jd->ij", x, x, precision=jax.lax.Precision.HIGHEST)
 
 
 @flax.struct.dataclass

@@ -18,7 +18,8 @@ CONVENTION = (
     "NLL: mean of -log p(label), the cross-entropy with the labels. ECE: expected calibration "
     f"error of Guo et al. 2017, {BINS} bins of equal width: by how much the largest probability "
     "misses the accuracy. KL: mean KL(teacher || network) of the predictions at temperature 1, the "
-    "teacher being the network that taught it or, where none did, the first teacher."
+    "teacher being the network that taught it or, where none did, the first teacher. By class: the "
+    "largest gains and losses are picked out of all, so that some of them are chance."
 )
 
 Logits = np.ndarray

@@ -1,7 +1,7 @@
 """What a run has found, as data: its rows, one a stage; how they are read and written.
 
 Lists have an entry a seed, in the order of `Results.seeds`, unless they say otherwise. Accuracies,
-agreements and sparsities are fractions in [0, 1].
+agreements, calibration errors and sparsities are fractions in [0, 1].
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_jax import cka, metrics, size
 from kd_jax import latency as latency_lib
-from kd_jax import size
 from kd_jax.checkpoint import write_text
+from kd_jax.cka import Similarity
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.latency import Latency
 from kd_jax.typed import Typed, typed
@@ -26,6 +27,8 @@ CONVENTIONS = (
     "the last step of a stage; no choice was made by it.",
     "MACs: multiply-accumulates of one example's forward pass, in matrix products and "
     "convolutions, counted dense; FLOPs are twice that.",
+    metrics.CONVENTION,
+    cka.CONVENTION,
     size.CONVENTION,
     latency_lib.CONVENTION,
 )
@@ -62,13 +65,15 @@ class Environment(Typed):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataFacts(Typed):
-    """Which examples: the name of the set, a note on it, and the sizes of its splits."""
+    """Which examples: the name of the set, a note on it, the sizes of its splits, and the names of
+    its classes."""
 
     name: str
     note: str = ""
     train: int
     validation: int
     test: int
+    classes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +92,15 @@ class Row(Typed):
     agreement: Sequence[float] | None = None
     """Share of the test examples on which it chooses the class that `agrees_with` chooses."""
     agrees_with: str = ""
-    """The stage whose network taught it."""
+    """The stage whose network taught it; of what none taught, that of the first teacher."""
+    calibration_error: Sequence[float] | None = None
+    """ECE."""
+    kl_divergence: Sequence[float] | None = None
+    """Mean KL(`agrees_with` || it) of the predictions, in nats."""
+    class_accuracy: Sequence[Sequence[float]] | None = None
+    """[seed][class]."""
+    similarity: Similarity | None = None
+    """To `agrees_with`; None for that one itself."""
     parameters: int
     nonzero: Sequence[int]
     prunable: int = 0
@@ -105,6 +118,16 @@ class Row(Typed):
     """Of training."""
     compared_with: Sequence[str] | None = None
     """Stages whose accuracy it is compared with; None: the first earlier one with its model."""
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether `agrees_with` is another network: each agrees with itself, which is no news."""
+        return self.agrees_with not in ("", self.stage)
+
+    @property
+    def pooled_cka(self) -> list[float] | None:
+        """CKA of what it hands to its classifier and what its teacher does, where both name it."""
+        return self.similarity.namesakes.get("pooled") if self.similarity else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,6 +159,12 @@ class Results(Typed):
                     f"{row.stage}.{name} has {len(values)} entries for {len(self.seeds)} seeds: "
                     "give one a seed",
                 )
+            counts = {len(one) for one in row.class_accuracy or ()} - {len(self.data.classes)}
+            require(
+                not counts,
+                f"{row.stage}.class_accuracy is not of the {len(self.data.classes)} data.classes: "
+                "give one a class",
+            )
 
     def row(self, stage: str) -> Row:
         """The row of a stage."""
@@ -147,10 +176,12 @@ class Results(Typed):
 
 def per_seed(row: Row) -> list[tuple[str, Sequence]]:
     """(name, values) of all that has an entry a seed."""
-    names = ("accuracy", "cross_entropy", "validation_accuracy", "agreement", "nonzero")
-    values = [(name, getattr(row, name)) for name in (*names, "sparsity", "bytes")]
+    names = ("accuracy", "cross_entropy", "validation_accuracy", "agreement", "calibration_error")
+    names = (*names, "kl_divergence", "class_accuracy", "nonzero", "sparsity", "bytes")
+    values = [(name, getattr(row, name)) for name in names]
     layers = [(f"layers.{name}.pruned", layer.pruned) for name, layer in row.layers.items()]
-    return [pair for pair in (*values, *layers) if pair[1] is not None]
+    alike = [("similarity.cka", row.similarity.cka)] if row.similarity else []
+    return [pair for pair in (*values, *layers, *alike) if pair[1] is not None]
 
 
 # JSON -------------------------------------------------------------------------------------------

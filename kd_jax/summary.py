@@ -1,6 +1,7 @@
 """A finished run's networks, measured: the one place where test examples are read."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import checks, compiled, cost, latency, metrics, results, size, tree
+from kd_jax import checks, cka, compiled, cost, latency, metrics, results, size, tree
 from kd_jax.augment import normalise
 from kd_jax.config import Experiment
 from kd_jax.data import Split
@@ -25,8 +26,9 @@ from kd_jax.state import Snapshot
 def summarise(
     run: Run, command: str, report: Reporter, changes: Sequence[str] | None = None
 ) -> Results:
-    """Evaluates the network of every finished stage on the whole test split, for all seeds; counts
-    its parameters, multiply-adds and bytes; and measures its latency.
+    """Evaluates the network of every finished stage on the whole test split, for all seeds;
+    compares its features with its teacher's; counts its parameters, multiply-adds and bytes; and
+    measures its latency.
 
     Args:
       command: by which it was made, and what that `changes` in the experiment as it is written. If
@@ -36,10 +38,13 @@ def summarise(
     order = run.done or run.experiment.order()
     report.note("evaluating on the test set")
     logits = {stage: _test_logits(run, stage) for stage in order}
+    alike = _similarities(run, order, report)
     timings = _latencies(run, order, report)
-    rows = [_row(run, stage, logits, timings[stage]) for stage in order]
+    rows = [_row(run, stage, logits, alike.get(stage), timings[stage]) for stage in order]
     sizes = {split: len(getattr(run.data, split)) for split in ("train", "validation", "test")}
     seconds = sum(row.seconds for row in rows) + time.monotonic() - began
+    spec = run.data.spec
+    classes = spec.names or map(str, range(spec.classes))
     made = {"command": command, "changes": changes, "seconds": seconds}
     return Results(
         **(_as_made(run, rows) or made),
@@ -47,7 +52,7 @@ def summarise(
         fingerprint=run.folder.name.removeprefix(f"{run.experiment.name}-"),
         seeds=[seed for seeds in run.groups for seed in seeds],
         environment=environment(),
-        data=DataFacts(name=run.data.spec.name, note=run.data.spec.note, **sizes),
+        data=DataFacts(name=spec.name, note=spec.note, classes=tuple(classes), **sizes),
         rows=rows,
     )
 
@@ -79,6 +84,30 @@ def _test_logits(run: Run, stage: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([logits for logits, _ in found]), found[0][1]
 
 
+def _similarities(run: Run, order: Sequence[str], report: Reporter) -> dict[str, cka.Similarity]:
+    """{stage: how alike its networks' features and their teacher's are}, of all seeds."""
+    places = cka.places(len(run.data.test))
+    if not places.size:
+        return {}
+    report.note("comparing features with the teacher's")
+    inputs = _images(run, places)
+
+    def layers(stage: str) -> cka.Layers:
+        given = run.model(stage), run.data.spec
+        parts = [cka.layers(*given, run.network(stage, seeds), inputs) for seeds in run.groups]
+        return cka.Layers(parts[0].names, np.concatenate([part.vectors for part in parts]))
+
+    known = functools.lru_cache(maxsize=1)(layers)  # a teacher teaches several in turn
+    alike = {}
+    for stage in order:
+        reference = run.reference(stage, order)
+        if reference != stage:
+            ours, theirs = layers(stage), known(reference)
+            found = cka.similarity(ours, theirs).tolist()
+            alike[stage] = cka.Similarity(layers=ours.names, others=theirs.names, cka=found)
+    return alike
+
+
 def _first_seed(snapshot: Snapshot) -> Snapshot:
     return jax.tree.map(lambda x: x[0], snapshot)
 
@@ -87,7 +116,9 @@ def _latencies(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, 
     """{stage: {batch: Latency}} of the first seed's networks."""
     report.note("measuring latency")
     batches = sorted({1, run.experiment.latency_batch})
-    inputs = normalise(jnp.asarray(_some_images(run, batches[-1])), run.data.spec)
+    # Again from the first where there are fewer.
+    places = np.arange(batches[-1]) % len(run.data.test)
+    inputs = normalise(jnp.asarray(_images(run, places)), run.data.spec)
     networks = {
         stage: (run.model(stage), _first_seed(run.network(stage, run.groups[0])).variables)
         for stage in order
@@ -95,15 +126,34 @@ def _latencies(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, 
     return latency.measure(networks, {batch: inputs[:batch] for batch in batches})
 
 
-def _some_images(run: Run, count: int) -> np.ndarray:
-    """`count` stored test images, again from the first where there are fewer."""
-    places = np.arange(count) % len(run.data.test)
+def _images(run: Run, places: np.ndarray) -> np.ndarray:
+    """The stored test images at these places: uint8 [*places.shape, H, W, C]."""
     if isinstance(run.data.test, Split):
         return run.data.test.inputs[places]
-    return np.stack([run.data.test[int(place)][0] for place in places])
+    images = [run.data.test[int(place)][0] for place in places.flat]
+    return np.reshape(images, (*places.shape, *run.data.spec.shape))
 
 
-def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -> Row:
+def _predicted(z: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> dict[str, Any]:
+    """What a row says of its networks' logits [S, N, K], beside those of the teacher."""
+    found = {
+        "accuracy": metrics.accuracy(z, labels),
+        "cross_entropy": metrics.cross_entropy(z, labels),
+        "calibration_error": metrics.calibration_error(z, labels),
+        "class_accuracy": metrics.class_accuracy(z, labels),
+        "agreement": metrics.agreement(z, teacher),
+        "kl_divergence": metrics.kl_divergence(z, teacher),
+    }
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def _row(
+    run: Run,
+    stage: str,
+    logits: dict[str, Any],
+    alike: cka.Similarity | None,
+    timing: dict[str, Any],
+) -> Row:
     z, labels = logits[stage]
     reference = run.reference(stage, tuple(logits))
     groups = [(run.network(stage, seeds), len(seeds)) for seeds in run.groups]
@@ -117,11 +167,10 @@ def _row(run: Run, stage: str, logits: dict[str, Any], timing: dict[str, Any]) -
         stage=stage,
         label=run.label(stage),
         model=_short(run.experiment, stage),
-        accuracy=metrics.accuracy(z, labels).tolist(),
-        cross_entropy=metrics.cross_entropy(z, labels).tolist(),
+        **_predicted(z, labels, logits[reference][0]),
         validation_accuracy=history[-1].get("validation_accuracy") if history else None,
-        agreement=metrics.agreement(z, logits[reference][0]).tolist(),
         agrees_with=reference,
+        similarity=alike,
         parameters=tree.count(first.params),
         nonzero=[tree.count_nonzero(network.params) for network in networks],
         prunable=reports[0]["prunable"],

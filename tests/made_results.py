@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from kd_jax.cka import Similarity
 from kd_jax.latency import Latency
 from kd_jax.results import DataFacts, Environment, Layer, Results, Row
 
@@ -94,6 +95,27 @@ def make(**changes):
         "rows": rows(),
     }
     return Results(**{**fields, **changes})
+
+
+def learnt():
+    """Results of three classes in which it is known what the networks learnt: the last one has no
+    test example."""
+    teacher, alone, distilled, pruned = rows()
+    nan = float("nan")
+    layers = {"layers": ["stage1", "pooled"], "others": ["stage1", "stage2", "pooled"]}
+    alike = [[[0.9, 0.5, 0.1], [0.4, 0.6, 0.8 + 0.01 * seed]] for seed in range(3)]
+    common = {"agrees_with": "train", "calibration_error": [0.04, 0.05, 0.06]}
+    of = lambda first, last: [[first, last, nan], [first, last + 0.02, nan], [first, last, nan]]  # noqa: E731
+    student = common | {
+        "kl_divergence": [0.2, 0.22, 0.24],
+        "similarity": Similarity(**layers, cka=alike),
+    }
+    teacher = dataclasses.replace(teacher, **common, class_accuracy=of(1.0, 0.9))
+    alone = dataclasses.replace(alone, **student, class_accuracy=of(0.8, 0.7))
+    distilled = dataclasses.replace(distilled, **student, class_accuracy=of(0.9, 0.65))
+    pruned = dataclasses.replace(pruned, **student, class_accuracy=of(0.85, 0.75))
+    data = DataFacts(name="pets", train=9, validation=9, test=9, classes=["cat", "a|b", "eel"])
+    return make(rows=[teacher, alone, distilled, pruned], data=data)
 
 
 def history(epochs, start, end, sparsity=None, every=1):

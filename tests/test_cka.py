@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from kd_jax import cka
+from kd_jax.errors import UsageError
 from kd_jax.forward import from_apply
 from kd_jax.state import Snapshot, no_masks
 
@@ -94,7 +95,15 @@ def test_maps_are_flattened():
 
 @pytest.mark.parametrize(
     ("count", "shape"),
-    [(10_000, (8, 64)), (512, (8, 64)), (100, (2, 50)), (24, (1, 24)), (0, (0, 0))],
+    [
+        (10_000, (8, 64)),
+        (512, (8, 64)),
+        (100, (2, 50)),
+        (24, (1, 24)),
+        (4, (1, 4)),
+        (3, (0, 0)),
+        (0, (0, 0)),
+    ],
 )
 def test_places_are_spread_over_the_split(count, shape):
     places = cka.places(count)
@@ -116,7 +125,6 @@ def test_networks():
     variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     params = variables.pop("params")
     found = cka.layers(model, spec, spread(Snapshot(params, variables, no_masks(params))), inputs)
-    assert found is not None
     assert found.names == ("hidden", "logits")
 
     def apply(v, x, train):
@@ -128,7 +136,6 @@ def test_networks():
     both = {"kernel": jnp.stack([kernel, -kernel])}
     other = from_apply(apply, {"params": {"kernel": kernel}})
     theirs = cka.layers(other, spec, Snapshot(both, {}, no_masks(both)), inputs)
-    assert theirs is not None
     assert theirs.names == ("zoo", "ark", "hidden", "logits")
     alike = cka.similarity(found, theirs)
     assert alike.shape == (2, 2, 4)
@@ -148,8 +155,7 @@ def test_too_few_examples_and_features_that_are_not_finite():
     )
     network = Snapshot({"a": jnp.array([jnp.inf, 1.0])}, {}, {"a": None})
     inputs = tiny.digits().test.inputs[cka.places(24)]
-    assert cka.layers(model, spec, network, inputs[:, :3]) is None
-    assert cka.layers(model, spec, network, inputs[:0]) is None
+    with pytest.raises(UsageError, match="batches of 3 is not defined: give 4 or more"):
+        cka.layers(model, spec, network, inputs[:, :3])
     found = cka.layers(model, spec, network, inputs)
-    assert found is not None
     assert np.isnan(cka.similarity(found, found)).ravel().tolist() == [True, False]

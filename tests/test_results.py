@@ -7,9 +7,10 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from made_results import make, rows
+from made_results import learnt, make, rows
 
 from kd_jax import results as results_lib
+from kd_jax.cka import Similarity
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
 from kd_jax.results import Layer, from_json, to_json
@@ -57,6 +58,31 @@ def test_a_list_of_other_length_than_the_seeds():
     layers = {"Dense_0/kernel": Layer(size=4, pruned=[1])}
     with pytest.raises(UsageError, match=r"layers\.Dense_0/kernel\.pruned has 1"):
         make(rows=[dataclasses.replace(teacher, layers=layers), *rest])
+
+
+def test_what_was_learnt_comes_back():
+    text = to_json(learnt())
+    assert to_json(from_json(text)) == text
+    distilled = from_json(text).row("distill")
+    assert distilled.class_accuracy[0][:2] == (0.9, 0.65)
+    assert math.isnan(distilled.class_accuracy[0][2])
+    assert distilled.similarity == learnt().row("distill").similarity
+    assert distilled.similarity.namesakes == {
+        "stage1": [0.9] * 3,
+        "pooled": pytest.approx([0.8, 0.81, 0.82]),
+    }
+    assert distilled.pooled_cka == distilled.similarity.namesakes["pooled"]
+
+
+def test_what_was_learnt_fits_classes_layers_and_seeds():
+    with pytest.raises(UsageError, match=r"train\.class_accuracy is not of the 0 data\.classes"):
+        make(rows=[dataclasses.replace(rows()[0], class_accuracy=[[1.0]] * 3)])
+    with pytest.raises(UsageError, match=r"Similarity\.cka is not of 2 by 1 layers"):
+        Similarity(layers=["a", "b"], others=["c"], cka=[[[1.0]]])
+    alike = Similarity(layers=["a"], others=["c"], cka=[[[1.0]]])
+    assert alike.namesakes == {}
+    with pytest.raises(UsageError, match=r"train\.similarity\.cka has 1 entries for 3 seeds"):
+        make(rows=[dataclasses.replace(rows()[0], similarity=alike)])
 
 
 def test_rows_are_needed_and_named_once():

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from tiny_experiment import tiny
 
@@ -58,8 +59,30 @@ def test_a_run_in_parts_is_one_run(tmp_path):
     assert "distill (seed 0 to 1): done before" not in notes
     assert stages_of(run) == ["train", "distill", "prune"]
     again, _ = ran(dataclasses.replace(whole, only=("distill",)), part)
-    assert stages_of(again) == stages_of(run)
+    found = summary.summarise(again, "a command", Silent())
+    assert [row.stage for row in found.rows] == stages_of(run)
+    _says_what_was_learnt(found, run)
     assert pipeline.open_run(run.folder, Silent()).done == run.done
+
+
+def _says_what_was_learnt(found, run):
+    teacher, *students = found.rows
+    assert teacher.kl_divergence == (0, 0)
+    assert teacher.similarity is None
+    assert found.data.classes == tuple("0123456789")
+    counts = np.bincount(run.data.test.labels, minlength=10)
+    for row in found.rows:
+        mean = np.nansum(counts * np.array(row.class_accuracy), axis=1) / counts.sum()
+        np.testing.assert_allclose(mean, row.accuracy)
+        assert all(0 < x < 1 for x in row.calibration_error)
+    for row in students:
+        assert min(row.kl_divergence) > 0
+        assert row.similarity.layers == ("stage1_pre", "stage1", "pooled", "logits")
+        alike = np.array(row.similarity.cka)
+        assert alike.shape == (2, 4, 4)
+        np.testing.assert_array_equal(alike[:, 1], alike[:, 2])  # the same features
+        assert np.abs(alike).max() <= 1 + 1e-6
+        assert np.all(alike[0] != alike[1])  # each seed's own
 
 
 def test_who_trained_a_run_is_remembered(tmp_path):
