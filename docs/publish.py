@@ -13,7 +13,7 @@ from kd_jax import report
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("results.json", "table.md", "sizes.png", "training.png", "layers.png")
+FILES = ("results.json", "table.md", "sizes.png", "training.png", "layers.png", "similarity.png")
 
 
 def readme_table(results: Results) -> str:

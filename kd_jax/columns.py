@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kd_jax.latency import Latency
-from kd_jax.noise import summary
+from kd_jax.noise import class_gains, spread, summary
 from kd_jax.results import Results, Row
 from kd_jax.units import amount, duration, ratio, significant
 
@@ -47,7 +47,7 @@ def columns(results: Sequence[Results]) -> list[Column]:
         Column("network", lambda run, row: Cell(row.label), numeric=False),
         Column("accuracy %", lambda run, row: _percent(row.accuracy)),
     ]
-    if any(_has_agreement(row) for row in rows):
+    if any(row.agreement and row.has_teacher for row in rows):
         found.append(Column("agrees with teacher %", _agreement))
     found += [
         Column("parameters", lambda run, row: Cell(f"{row.parameters:,}")),
@@ -59,18 +59,61 @@ def columns(results: Sequence[Results]) -> list[Column]:
     return found + [Column(f"batch {b}, ms{each(b)}", _latency(str(b))) for b in batches]
 
 
+def learnt(results: Sequence[Results]) -> list[Column]:
+    """How sure of what the networks are, and what they have of their teachers, beyond accuracy: for
+    a table of its own. None where no run knows."""
+    rows = [row for run in results for row in run.rows]
+    if not any(row.calibration_error for row in rows):
+        return []
+    found = [
+        Column("network", lambda run, row: Cell(row.label), numeric=False),
+        Column("NLL, nats", lambda run, row: Cell(spread(row.cross_entropy))),
+        Column("ECE %", lambda run, row: _spread(row.calibration_error, 100)),
+    ]
+    if any(row.has_teacher for row in rows):
+        found += [
+            Column("teacher", _teacher, numeric=False),
+            Column("KL from teacher, nats", _divergence),
+        ]
+    if any(row.pooled_cka for row in rows):
+        found.append(Column("CKA of `pooled`", lambda run, row: _spread(row.pooled_cka)))
+    return found
+
+
+def _spread(values: Sequence[float] | None, scale: float = 1.0) -> Cell:
+    return Cell(spread(values, scale)) if values else Cell()
+
+
+def _teacher(run: Results, row: Row) -> Cell:
+    return Cell(run.row(row.agrees_with).label) if row.has_teacher else Cell()
+
+
+def _divergence(run: Results, row: Row) -> Cell:
+    return _spread(row.kl_divergence) if row.has_teacher else Cell()
+
+
+def by_class(run: Results) -> list[list[str]]:
+    """A table of the accuracy on each class, its head first; empty where it is not known. In
+    brackets the gain over the network that a network is compared with."""
+    rows = [row for row in run.rows if row.class_accuracy]
+    gains = {row.stage: [of.mean for of in each] for row, _, each in class_gains(run)}
+
+    def cell(row: Row, place: int) -> str:
+        value = summary([one[place] for one in row.class_accuracy or ()]).mean
+        more = f" ({100 * gains[row.stage][place]:+.2f})" if row.stage in gains else ""
+        return f"{100 * value:.2f}{more}"
+
+    lines = [[name, *(cell(row, i) for row in rows)] for i, name in enumerate(run.data.classes)]
+    return [["class", *(row.label for row in rows)], *lines] if rows and lines else []
+
+
 def _percent(values: Sequence[float]) -> Cell:
     of = summary(values)
     return Cell(f"{100 * of.mean:.2f}", "" if of.std is None else f"± {100 * of.std:.2f}")
 
 
-def _has_agreement(row: Row) -> bool:
-    """Every network agrees with itself: that is no news."""
-    return row.agreement is not None and row.agrees_with != row.stage
-
-
 def _agreement(run: Results, row: Row) -> Cell:
-    return _percent(row.agreement) if row.agreement and _has_agreement(row) else Cell()
+    return _percent(row.agreement) if row.agreement and row.has_teacher else Cell()
 
 
 def _nonzero(run: Results, row: Row) -> Cell:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from kd_jax.errors import require
 from kd_jax.results import Results, Row
+from kd_jax.units import significant
 
 CONFIDENCE = 0.95
 
@@ -53,6 +54,17 @@ def summary(values: Sequence[float]) -> Summary:
         return Summary(float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else None, x.size)
 
 
+def spread(values: Sequence[float], scale: float = 1.0) -> str:
+    """Mean ± standard deviation, for people: 0.205 ± 0.012. As many decimals as show two digits of
+    the latter, but not more than four of the former; three of one value."""
+    of = summary(np.multiply(values, scale).tolist())
+    if of.std is None or not math.isfinite(of.std):
+        return significant(of.mean)
+    texts = [significant(of.mean, 4)] * (of.mean != 0) + [significant(of.std, 2)] * (of.std != 0)
+    decimals = min((len(text.partition(".")[2]) for text in texts), default=0)
+    return f"{of.mean:,.{decimals}f} ± {of.std:,.{decimals}f}"
+
+
 def gain(values: Sequence[float], others: Sequence[float]) -> Gain:
     """Paired comparison: entry i of both is of the same seed.
 
@@ -88,3 +100,14 @@ def comparisons(results: Results) -> list[tuple[Row, Row, Gain]]:
         for other in map(results.row, names):
             found.append((row, other, gain(row.accuracy, other.accuracy)))
     return found
+
+
+def class_gains(results: Results) -> list[tuple[Row, Row, list[Summary]]]:
+    """(row, the first other that it is compared with, by how much higher its accuracy is on each
+    class) for all that are to be compared and have an accuracy for each class."""
+    found = {}
+    for row, other, _ in comparisons(results):
+        if row.stage not in found and row.class_accuracy and other.class_accuracy:
+            differences = np.subtract(row.class_accuracy, other.class_accuracy).T
+            found[row.stage] = (row, other, [summary(values) for values in differences])
+    return list(found.values())

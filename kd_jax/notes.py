@@ -1,10 +1,11 @@
 """The notes under the report's table: how sure the numbers are, where they come from, and what
 they mean."""
 
+import math
 from collections.abc import Sequence
 
-from kd_jax.noise import Gain, comparisons
-from kd_jax.results import Results
+from kd_jax.noise import Gain, Summary, class_gains, comparisons, spread
+from kd_jax.results import Results, Row
 from kd_jax.units import duration, significant
 
 READING = (
@@ -14,6 +15,7 @@ READING = (
     "Pruned: share of the prunable parameters. Each: the time of one example of a batch."
 )
 
+NAMED = 3  # classes, of those that gained most and of those that lost most
 MANY = 5  # comparisons, from which on chance is worth a word
 
 
@@ -39,6 +41,51 @@ def findings(results: Sequence[Results]) -> list[str]:
             "beyond a 95 % interval by chance."
         )
     return lines
+
+
+def classes(results: Sequence[Results]) -> list[str]:
+    """On which classes each network gained and lost most; a sentence each."""
+    return [
+        f"{_prefix(results, run)}{row.label} against {other.label} by class, points: "
+        f"{_extremes(run.data.classes, gains)}."
+        for run in results
+        for row, other, gains in class_gains(run)
+    ]
+
+
+def _extremes(names: Sequence[str], gains: Sequence[Summary]) -> str:
+    known = [(of, name) for name, of in zip(names, gains, strict=True) if math.isfinite(of.mean)]
+    known.sort(key=lambda pair: -pair[0].mean)
+    most = [_class(*pair) for pair in known if pair[0].mean > 0][:NAMED]
+    least = [_class(*pair) for pair in reversed(known) if pair[0].mean < 0][:NAMED]
+    gained = f"gained most {', '.join(most)}" if most else "none gained"
+    return f"{gained}; " + (f"lost most {', '.join(least)}" if least else "none lost")
+
+
+def _class(of: Summary, name: str) -> str:
+    return f"{name} ({100 * of.mean:+.2f}{'' if of.std is None else f' ± {100 * of.std:.2f}'})"
+
+
+def learnt(results: Sequence[Results]) -> list[str]:
+    """How sure of what the networks are, and how near to their teachers; a sentence each."""
+    return [
+        f"{_prefix(results, run)}{row.label}: {', '.join(_learnt(run, row))}."
+        for run in results
+        for row in run.rows
+        if row.calibration_error
+    ]
+
+
+def _learnt(run: Results, row: Row) -> list[str]:
+    parts = [f"NLL {spread(row.cross_entropy)} nats"]
+    if row.calibration_error:
+        parts.append(f"ECE {spread(row.calibration_error, 100)} %")
+    if row.kl_divergence and row.has_teacher:
+        teacher = run.row(row.agrees_with).label
+        parts.append(f"KL from {teacher} {spread(row.kl_divergence)} nats")
+    if row.pooled_cka:
+        parts.append(f"CKA of `pooled` {spread(row.pooled_cka)}")
+    return parts
 
 
 def origins(results: Sequence[Results]) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from kd_jax import figures
+from kd_jax.heatmaps import save_similarity
 from kd_jax.labels import place_labels
 from kd_jax.noise import summary
 from kd_jax.results import Results, Row
@@ -28,6 +29,8 @@ def save_all(folder: Path, results: Results, histories: Histories) -> list[Path]
         files.append(save_training(folder, histories, labels))
     if any(_is_pruned(row) for row in results.rows):
         files.append(save_layers(folder, results))
+    if any(row.similarity for row in results.rows):
+        files.append(save_similarity(folder, results))
     return files
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +17,11 @@ from rich.text import Text
 
 from kd_jax import results as results_lib
 from kd_jax.checkpoint import write_json, write_text
-from kd_jax.columns import Column, columns
+from kd_jax.columns import Column, by_class, columns
+from kd_jax.columns import learnt as learnt_columns
 from kd_jax.errors import UsageError
-from kd_jax.noise import summary
-from kd_jax.notes import changes, conventions, findings, origins
+from kd_jax.noise import class_gains, summary
+from kd_jax.notes import changes, classes, conventions, findings, learnt, origins
 from kd_jax.results import Results, Row
 
 HISTORIES = "histories.json"
@@ -66,24 +68,50 @@ def show(results: Sequence[Results], console: Console | None = None) -> None:
     """Prints the table, and what can be said of it; the conventions are in table.md."""
     console = console or Console()
     console.print(table(results))
-    for note in (*changes(results), *findings(results), *origins(results)):
+    found = (*changes(results), *findings(results), *classes(results), *learnt(results))
+    for note in (*found, *origins(results)):
         console.print(Text(f"• {note}"))
 
 
 def markdown(results: Sequence[Results]) -> str:
-    """The table and all notes in GitHub's Markdown; several runs are named in the first columns."""
-    head = columns(results)
+    """All tables and notes in GitHub's Markdown; several runs are named in the first columns."""
+    notes = (*changes(results), *findings(results), *classes(results), *origins(results))
+    parts = [
+        _markdown_table(results, columns(results)),
+        "\n".join(f"- {note}" for note in (*notes, *conventions(results))),
+    ]
+    more = learnt_columns(results)
+    if more:
+        parts += ["What the networks learnt, beyond accuracy:", _markdown_table(results, more)]
+    for run in results:
+        of = f" of {run.experiment} {run.fingerprint}" if len(results) > 1 else ""
+        lines = by_class(run)
+        if lines:
+            parts.append(
+                f"Accuracy by class{of}, %, mean over seeds (and its gain over the network that a "
+                "network is compared with, points):"
+            )
+            parts.append(_piped(lines, [False] + [True] * (len(lines[0]) - 1)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(results: Sequence[Results], head: Sequence[Column]) -> str:
     several = len(results) > 1
     lines = [["experiment", "fingerprint"] * several + [column.header for column in head]]
-    lines.append(["---"] * 2 * several + ["---:" if column.numeric else "---" for column in head])
     for run in results:
         names = [run.experiment, run.fingerprint] * several
         lines += [names + [column.cell(run, row).line() for column in head] for row in run.rows]
-    escaped = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
-    notes = (*changes(results), *findings(results), *origins(results), *conventions(results))
-    return "\n".join(
-        [*(f"| {line} |" for line in escaped), "", *(f"- {note}" for note in notes), ""]
+    return _piped(lines, [False] * 2 * several + [column.numeric for column in head])
+
+
+def _piped(lines: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
+    """A Markdown table of a head and rows."""
+    ruler = ["---:" if right else "---" for right in numeric]
+    escaped = (
+        " | ".join(cell.replace("|", "\\|") for cell in line)
+        for line in (lines[0], ruler, *lines[1:])
     )
+    return "\n".join(f"| {line} |" for line in escaped)
 
 
 # For programs -----------------------------------------------------------------------------------
@@ -91,7 +119,7 @@ def markdown(results: Sequence[Results]) -> str:
 
 def csv_text(results: Sequence[Results]) -> str:
     """All numbers in full, a row a network, a column a seed."""
-    records = [_record(run, row) for run in results for row in run.rows]
+    records = [_record(run, row) | more for run in results for row, more in _by_class(run)]
     fields = dict.fromkeys(name for record in records for name in record)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(fields), restval="", lineterminator="\n")
@@ -105,16 +133,32 @@ def _record(run: Results, row: Row) -> dict[str, Any]:
     names = ("stage", "label", "model", "parameters", "prunable", "macs", "bytes_dense", "seconds")
     record |= {name: getattr(row, name) for name in names}
     for name, values in results_lib.per_seed(row):
-        if name.startswith("layers."):
-            continue  # they are in results.json
+        if "." in name or name == "class_accuracy":
+            continue  # a seed's numbers of each layer and class are in results.json
         of = summary(values)
         record |= {f"{name}_mean": of.mean, f"{name}_std": "" if of.std is None else of.std}
         record |= {f"{name}_seed_{s}": x for s, x in zip(run.seeds, values, strict=True)}
     record["agrees_with"] = row.agrees_with
+    for name, values in (row.similarity.namesakes if row.similarity else {}).items():
+        record[f"cka_{name}_mean"] = summary(values).mean
     for batch, measured in sorted(row.latency.items(), key=lambda item: int(item[0])):
         fields = dataclasses.asdict(measured).items()
         record |= {f"latency_batch_{batch}_{name}": value for name, value in fields}
     return record
+
+
+def _by_class(run: Results) -> list[tuple[Row, dict[str, float]]]:
+    """(row, its accuracy on each class, and its gain over the network that it is compared with)."""
+    gains = {row.stage: [of.mean for of in each] for row, _, each in class_gains(run)}
+    found: list[tuple[Row, dict[str, float]]] = []
+    for row in run.rows:
+        means = np.mean(row.class_accuracy, axis=0).tolist() if row.class_accuracy else []
+        named: dict[str, float] = {}
+        for what, values in (("accuracy", means), ("gain", gains.get(row.stage, []))):
+            names = [f"class_{what}_{name}_mean" for name in run.data.classes]
+            named |= dict(zip(names, values, strict=False))  # no values where it is not known
+        found.append((row, named))
+    return found
 
 
 def json_text(results: Sequence[Results]) -> str:

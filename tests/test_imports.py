@@ -39,7 +39,8 @@ plan
 size latency
 results
 environment noise labels figures
-columns notes plots
+columns notes heatmaps
+plots
 summary report progress bench plan_table
 cli_plan
 cli

@@ -8,7 +8,7 @@ from made_results import make, rows
 from scipy import stats
 
 from kd_jax.errors import UsageError
-from kd_jax.noise import comparisons, gain, summary
+from kd_jax.noise import comparisons, gain, spread, summary
 
 
 def test_summary_by_hand():
@@ -73,3 +73,21 @@ def test_comparisons_can_be_switched_off_or_name_an_unknown_stage():
     wrong = make(rows=[*rest, dataclasses.replace(last, compared_with=["distil"])])
     with pytest.raises(UsageError, match="Did you mean 'distill'"):
         comparisons(wrong)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "text"),
+    [
+        ([0.19, 0.21], 1, "0.200 ± 0.014"),
+        ([0.19, 0.21], 100, "20.0 ± 1.4"),
+        ([19.0, 19.4], 1, "19.20 ± 0.28"),
+        ([1 - 1e-12, 1], 1, "1.000 ± 0.000"),
+        ([0.5, 0.5], 1, "0.5000 ± 0.0000"),
+        ([0.0, 0.0], 1, "0 ± 0"),
+        ([-3.0, 3.0], 1, "0.0 ± 4.2"),
+        ([0.25], 1, "0.250"),
+        ([math.nan, 1.0], 1, "nan"),
+    ],
+)
+def test_spread_for_people(values, scale, text):
+    assert spread(values, scale) == text

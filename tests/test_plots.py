@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_results import histories, history, make, rows
+from made_results import histories, history, learnt, make, rows
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -40,6 +40,39 @@ def test_save_all(tmp_path):
     # The pruned network is the fourth, here as there.
     assert has_colour(pixels(files[2]), pink)
     assert not has_colour(pixels(files[2]), blue)
+
+
+def test_similarity_is_the_darker_the_more_alike(tmp_path):
+    """Of one network: 0.9, 0.5, 0.1 and 0.4, 0.6, 0.81 in two rows."""
+    results = learnt()
+    one = dataclasses.replace(results, rows=results.rows[:2])
+    files = plots.save_all(tmp_path, one, {})
+    assert [file.name for file in files] == ["sizes.png", "similarity.png"]
+    image = pixels(files[1]).astype(int)
+    blue = image[..., 2] > image[..., 0]
+    left, right = np.flatnonzero(blue.sum(axis=0) > 40)[[0, -1]]
+    top, bottom = np.flatnonzero(blue.sum(axis=1) > 40)[[0, -1]]
+
+    def shade(row, column):  # in the upper left of a cell, where there is no number
+        y = top + (bottom - top) * (row + 0.15) / 2
+        x = left + (right - left) * (column + 0.15) / 3
+        return int(image[int(y), int(x), 0])
+
+    cells = {(0, 0): 0.9, (1, 2): 0.81, (1, 1): 0.6, (0, 1): 0.5, (1, 0): 0.4, (0, 2): 0.1}
+    shades = [shade(*cell) for cell in sorted(cells, key=lambda cell: -cells[cell])]
+    assert shades == sorted(set(shades))
+
+
+def test_similarity_of_many_networks_and_of_what_is_not_a_number(tmp_path):
+    teacher, student, *_ = learnt().rows
+    nan = dataclasses.replace(student.similarity, cka=[[[float("nan")] * 3] * 2] * 3)
+    broken = dataclasses.replace(student, similarity=nan)
+    many = [teacher, *(dataclasses.replace(broken, stage=f"s{i}") for i in range(20))]
+    small, large = (
+        pixels(plots.save_similarity(tmp_path, dataclasses.replace(learnt(), rows=many[:n])))
+        for n in (13, 21)
+    )
+    assert small.shape == large.shape  # no more than twelve are drawn
 
 
 def test_what_there_is_no_data_for_is_left_out(tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 
-from made_results import make, rows
+from made_results import learnt, make, rows
 from rich.console import Console
 
 from kd_jax import report
@@ -14,9 +14,10 @@ from kd_jax.noise import summary
 from kd_jax.results import from_json, per_seed
 
 
-def markdown_table(text):
-    """[{header: cell}] of the table that a Markdown text begins with."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+def markdown_table(text, place=0):
+    """[{header: cell}] of one of the tables of a Markdown text."""
+    part = [part for part in text.split("\n\n") if part.startswith("|")][place]
+    lines = part.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     head, ruler, *body = cells
     assert {len(line) for line in cells} == {len(head)}
@@ -68,6 +69,71 @@ def test_notes_say_the_noise():
     assert "of which one is 0.28 points" in text  # 1 / 360
     assert "`python run.py digits` with seeds 0, 1, 2" in text
     assert "Zeros are multiplied like any number" in text
+
+
+def test_what_the_networks_learnt():
+    text = report.markdown([learnt()])
+    teacher, alone, _, pruned = markdown_table(text, 1)
+    assert teacher == {
+        "network": "teacher",
+        "NLL, nats": "0.110 ± 0.010",
+        "ECE %": "5.0 ± 1.0",
+        "teacher": "–",
+        "KL from teacher, nats": "–",
+        "CKA of `pooled`": "–",
+    }
+    assert alone["KL from teacher, nats"] == pruned["KL from teacher, nats"] == "0.220 ± 0.020"
+    assert alone["CKA of `pooled`"] == "0.810 ± 0.010"
+    assert alone["teacher"] == "teacher"
+    assert "ECE: expected calibration error of Guo et al. 2017, 15 bins" in text
+    words = " ".join(screen([learnt()]).split())
+    assert "• teacher: NLL 0.110 ± 0.010 nats, ECE 5.0 ± 1.0 %. •" in words
+    assert (
+        "• student alone: NLL 0.310 ± 0.010 nats, ECE 5.0 ± 1.0 %, KL from teacher 0.220 ± 0.020 "
+        "nats, CKA of `pooled` 0.810 ± 0.010. •" in words
+    )
+    assert "learnt" not in report.markdown([make()])  # of an older version
+    assert "NLL" not in screen([make()])
+
+
+def test_accuracy_by_class():
+    """Against student alone, and a class without test examples is never named."""
+    text = report.markdown([learnt()])
+    assert (
+        "- student distilled against student alone by class, points: gained most cat (+10.00 ± "
+        "0.00); lost most a|b (-5.00 ± 0.00).\n" in text
+    )
+    assert (
+        "- student distilled and pruned against student alone by class, points: gained most a|b "
+        "(+5.00 ± 0.00), cat (+5.00 ± 0.00); none lost.\n" in text
+    )
+    (*_, last) = text.split("\n\n")
+    assert last.splitlines()[2:] == [
+        "| cat | 100.00 | 80.00 | 90.00 (+10.00) | 85.00 (+5.00) |",
+        "| a\\|b | 90.67 | 70.67 | 65.67 (-5.00) | 75.67 (+5.00) |",
+        "| eel | nan | nan | nan (+nan) | nan (+nan) |",
+    ]
+    both = report.markdown([learnt(), make(experiment="old")])
+    assert "Accuracy by class of digits ab12cd34, %" in both
+    assert "Accuracy by class of old" not in both
+    assert "- digits ab12cd34: student distilled against student alone by class" in both
+
+
+def test_only_three_classes_are_named():
+    results = learnt()
+    accuracy = lambda values: [[*values, 0.5, 0.5]] * 3  # noqa: E731
+    alone, distilled = (
+        dataclasses.replace(row, class_accuracy=accuracy(values))
+        for row, values in zip(
+            results.rows[1:3], ([0.5] * 5, [0.6, 0.9, 0.7, 0.8, 0.4]), strict=True
+        )
+    )
+    data = dataclasses.replace(results.data, classes=list("abcdefg"))
+    text = report.markdown([make(rows=[rows()[0], alone, distilled], data=data)])
+    assert (
+        "gained most b (+40.00 ± 0.00), d (+30.00 ± 0.00), c (+20.00 ± 0.00); lost most e (-10.00 "
+        "± 0.00).\n" in text
+    )
 
 
 def test_one_seed_has_no_spread():
@@ -153,6 +219,7 @@ def test_screen_fits_80_columns_and_cuts_nothing():
     assert narrow == wide
     assert all(len(line) <= 80 for line in narrow)
     words = " ".join(narrow).split()
+    assert table_lines([learnt()], 80) == table_lines([learnt()], 200)
     assert {"teacher", "85,002", "±", "0.0200", "70×", "80.0", "99999999"} <= set(words)
 
 
@@ -181,6 +248,18 @@ def test_csv_reads_back_in_full():
         assert int(record["macs"]) == row.macs
     assert records[0]["agreement_mean"] == ""
     assert float(records[3]["sparsity_seed_0"]) == 948 / 1184
+
+
+def test_csv_has_what_the_networks_learnt():
+    records = list(csv.DictReader(io.StringIO(report.csv_text([learnt()]))))
+    teacher, _, distilled, _ = records
+    assert float(distilled["calibration_error_seed_2"]) == 0.06
+    assert float(distilled["kl_divergence_mean"]) == summary([0.2, 0.22, 0.24]).mean
+    assert float(distilled["class_accuracy_cat_mean"]) == summary([0.9] * 3).mean
+    assert abs(float(distilled["class_gain_a|b_mean"]) + 0.05) < 1e-12
+    assert float(distilled["cka_pooled_mean"]) == summary([0.8, 0.81, 0.82]).mean
+    assert "cka_stage2_mean" not in teacher  # of no layer of the same name
+    assert teacher["cka_pooled_mean"] == teacher["class_gain_cat_mean"] == ""
 
 
 def test_csv_of_runs_with_other_seeds():
