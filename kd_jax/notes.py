@@ -80,11 +80,10 @@ def _learnt(run: Results, row: Row) -> list[str]:
     parts = [f"NLL {spread(row.cross_entropy)} nats"]
     if row.calibration_error:
         parts.append(f"ECE {spread(row.calibration_error, 100)} %")
-    if row.kl_divergence and row.has_teacher:
-        teacher = run.row(row.agrees_with).label
-        parts.append(f"KL from {teacher} {spread(row.kl_divergence)} nats")
     if row.pooled_cka:
         parts.append(f"CKA of `pooled` {spread(row.pooled_cka)}")
+    if row.kl_divergence and row.has_teacher:  # last, as the teacher's name may have commas
+        parts.append(f"KL {spread(row.kl_divergence)} nats from {run.row(row.agrees_with).label}")
     return parts
 
 
