@@ -56,7 +56,9 @@ def over_runs(function: Callable, in_axes: Sequence[Axes], out_axes: Axes = RUN)
             for i, o, x in zip(inner, outer, rest, strict=True)
         )
         swept = jax.tree.map(lambda x: 0 if jnp.ndim(x) else None, settings)
-        mapped = {"in_axes": (swept, None, *inner), "out_axes": out_axes, "axis_name": VARIANTS}
+        mapped = {"in_axes": (swept, None, *inner), "out_axes": out_axes}
+        # The size: what differs may be the teacher alone, which not all programs are given.
+        mapped |= {"axis_size": variants, "axis_name": VARIANTS}
         by_variant = jax.vmap(one, **mapped)
         by_seed = jax.vmap(by_variant, in_axes=(None, 0, *outer), out_axes=out_axes)
         result = by_seed(settings, seeds, *rest)

@@ -136,6 +136,17 @@ def test_together_and_apart_leave_the_same_networks(run, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
+def test_students_of_a_swept_teacher_begin_alike_and_end_apart(tmp_path):
+    run = prepared("train.learning-rate=0.05,0.2", folder=tmp_path, only=("distill",))
+    pipeline.train(run, Silent())
+    first, second = (
+        run.network(f"distill/learning_rate={rate}", (0, 1)).params for rate in ("0.05", "0.2")
+    )
+    kernels = first["dense1"]["kernel"], second["dense1"]["kernel"]
+    assert 0 < np.max(np.abs(kernels[0] - kernels[1])) < 0.5
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_row_a_setting_compared_with_the_usual_one(run):
     results = summary.summarise(run, "command", Silent())
     labels = [row.label for row in results.rows]
