@@ -2,6 +2,7 @@
 
 from kd_jax.distill.adaptive import CTKD, LSKD, WSLD
 from kd_jax.distill.batch_logits import DIST, MLKD, ClassRelation
+from kd_jax.distill.blocks import MiniLM, TinyBERTAttention, TinyBERTHidden
 from kd_jax.distill.boundaries import AB, OFD
 from kd_jax.distill.centers import ND
 from kd_jax.distill.classifier import CATKD, SRRL, SimKD
@@ -67,6 +68,10 @@ TERMS: dict[str, Term] = {
     "sp": SP(),
     # By contrast with other examples
     "crd": CRD(),
+    # From the blocks of Transformers
+    "tinybert_hidden": TinyBERTHidden(),
+    "tinybert_attention": TinyBERTAttention(),
+    "minilm": MiniLM(),
 }
 
 __all__ = [
@@ -108,6 +113,7 @@ __all__ = [
     "Lesson",
     "LogitRegression",
     "LogitTerm",
+    "MiniLM",
     "Mixture",
     "Own",
     "ReviewKD",
@@ -116,6 +122,8 @@ __all__ = [
     "Term",
     "TfKDSelf",
     "TfKDVirtual",
+    "TinyBERTAttention",
+    "TinyBERTHidden",
     "cross_entropy",
     "kl_divergence",
     "kl_from_probabilities",

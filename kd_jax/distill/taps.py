@@ -26,6 +26,8 @@ KINDS = {
     "pre_pooled": "the end of each stage, before its last activation, and what the classifier is "
     "given",
     "from_stem": "the stem and the end of each stage",
+    "attention": "a block's attention scores, before the softmax",
+    "last_attention": "the last block's attention scores and its values",
 }
 
 
@@ -48,6 +50,8 @@ class FeatureTerm(Term):
     """Which of the teacher, if not the same."""
     rank: ClassVar[int | None] = None
     """Axes that a feature must have: 4 for maps [B, H, W, C]; None: any."""
+    axes: ClassVar[str] = "maps [batch, height, width, channels]"
+    """What they are."""
     logits_alone: ClassVar[bool] = False
 
     def taps(self) -> tuple[Names, Names]:
@@ -68,7 +72,7 @@ class FeatureTerm(Term):
             "teacher-taps",
         )
         for said, of, who in zip((student, teacher), names, ("student", "teacher"), strict=True):
-            _check(said, of, who, self.rank)
+            _check(said, of, who, self.rank, self.axes)
         return names[0], names[1]
 
     def pairs(self, student: Outputs, teacher: Outputs | None) -> Pairs:
@@ -95,9 +99,9 @@ class FeatureTerm(Term):
         raise NotImplementedError
 
 
-def stages(said: Outputs) -> list[str]:
-    """stage1, stage2, ... as far as they go."""
-    names = [f"stage{i}" for i in range(1, 1 + len(said.features))]
+def stages(said: Outputs, name: str = "stage{}") -> list[str]:
+    """stage1, stage2, ... as far as they go, or others that are numbered so."""
+    names = [name.format(i) for i in range(1, 1 + len(said.features))]
     return [name for name in names if name in said.features]
 
 
@@ -109,6 +113,7 @@ def published(
     # Where a stage ends without an activation, its end is its pre-activation.
     pre = [f"{name}_pre" if f"{name}_pre" in said.features else name for name in ends]
     pooled = ["pooled"] if "pooled" in said.features else []
+    scores, values = (stages(said, f"attention{{}}_{what}") for what in ("scores", "values"))
     names = {
         "stages": ends,
         "pre": pre,
@@ -119,6 +124,8 @@ def published(
         "stages_pooled": ends + pooled if ends and pooled else [],
         "pre_pooled": pre + pooled if ends and pooled else [],
         "from_stem": ["stem", *ends] if "stem" in said.features and ends else [],
+        "attention": scores,
+        "last_attention": [*scores[-1:], *values[-1:]] if scores and values else [],
     }[kind]
     require(
         bool(names),
@@ -128,7 +135,7 @@ def published(
     return names
 
 
-def _check(said: Outputs, names: Sequence[str], who: str, rank: int | None) -> None:
+def _check(said: Outputs, names: Sequence[str], who: str, rank: int | None, axes: str) -> None:
     for name in names:
         require(
             name in said.features,
@@ -138,6 +145,5 @@ def _check(said: Outputs, names: Sequence[str], who: str, rank: int | None) -> N
         shape = said.features[name].shape
         require(
             rank in (None, len(shape)),
-            f"{who}-taps {name}: it is of shape {tuple(shape)}, and this loss needs maps "
-            "[batch, height, width, channels]",
+            f"{who}-taps {name}: it is of shape {tuple(shape)}, and this loss needs {axes}",
         )

@@ -66,14 +66,17 @@ class ViT(ModelConfig):
 
 
 class Attention(nn.Module):
-    """softmax(Q Kᵀ / √d) V over [B, N, D], heads side by side; the softmax is in float32."""
+    """softmax(Q Kᵀ / √d) V over [B, N, D], heads side by side; the softmax is in float32.
+
+    Beside it come Q Kᵀ / √d [B, heads, N, N], and V [B, heads, N, d].
+    """
 
     heads: int
     qkv_bias: bool
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> tuple[Array, Array, Array]:
         batch, tokens, width = x.shape
         query, key, value = (
             dense(width, self.dtype, name, small_normal, bias=self.qkv_bias)(x).reshape(
@@ -84,25 +87,28 @@ class Attention(nn.Module):
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
         weights = nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(batch, tokens, width)
-        return dense(width, self.dtype, "out", small_normal)(mixed)
+        return dense(width, self.dtype, "out", small_normal)(mixed), scores, value.swapaxes(1, 2)
 
 
 class EncoderBlock(nn.Module):
-    """[B, N, D] -> [B, N, D]: attention and an MLP, each added to its input."""
+    """[B, N, D] -> [B, N, D]: attention and an MLP, each added to its input; beside it come the
+    attention's scores and values."""
 
     config: ViT
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool) -> tuple[Array, Array, Array]:
         config = self.config
         drop = nn.Dropout(config.dropout, deterministic=not train, name="drop")
-        y = layer_norm(self.dtype, "norm1")(x)
-        x = x + drop(Attention(config.heads, config.qkv_bias, self.dtype, name="attention")(y))
+        attention = Attention(config.heads, config.qkv_bias, self.dtype, name="attention")
+        y, scores, values = attention(layer_norm(self.dtype, "norm1")(x))
+        x = x + drop(y)
         y = layer_norm(self.dtype, "norm2")(x)
         hidden = int(config.width * config.mlp_ratio)
         y = nn.gelu(dense(hidden, self.dtype, "mlp1", small_normal)(y), approximate=False)
-        return x + drop(dense(config.width, self.dtype, "mlp2", small_normal)(drop(y)))
+        x = x + drop(dense(config.width, self.dtype, "mlp2", small_normal)(drop(y)))
+        return x, scores, values
 
 
 def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
@@ -111,7 +117,10 @@ def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
 
 class ViTModule(nn.Module):
     """Features: stem, the tokens with their positions, and stageI, what block I puts out, all
-    [B, 1 + N, D] with the class token first; pooled, that token after the last norm [B, D]."""
+    [B, 1 + N, D] with the class token first; attentionI_scores, before the softmax
+    [B, heads, 1 + N, 1 + N], and attentionI_values [B, heads, 1 + N, D / heads]; pooled, the class
+    token after the last norm [B, D].
+    """
 
     config: ViT
     classes: int
@@ -120,29 +129,33 @@ class ViTModule(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, train: bool) -> tuple[Array, Features]:
         config = self.config
-        x = images(inputs, self.dtype, "ViT")
+        x = self.embed(images(inputs, self.dtype, "ViT"))
+        x = nn.Dropout(config.dropout, deterministic=not train, name="drop")(x)
+        features: Features = {"stem": x}
+        for i in range(1, config.depth + 1):
+            x, scores, values = EncoderBlock(config, self.dtype, name=f"block{i}")(x, train)
+            features[f"stage{i}"] = x
+            features |= {f"attention{i}_scores": scores, f"attention{i}_values": values}
+        features["pooled"] = layer_norm(self.dtype, "final_norm")(x)[:, 0]
+        return dense(self.classes, self.dtype, "classifier")(features["pooled"]), features
+
+    @nn.nowrap  # so that it makes its layers as a part of __call__
+    def embed(self, x: Array) -> Array:
+        """Images [B, H, W, C] -> tokens [B, 1 + N, D], the class token first, with positions."""
+        patch, width = self.config.patch, self.config.width
         require(
-            x.shape[1] % config.patch == 0 and x.shape[2] % config.patch == 0,
-            f"patch={config.patch}: it must divide the images' height and width, {x.shape[1:3]}",
+            x.shape[1] % patch == 0 and x.shape[2] % patch == 0,
+            f"patch={patch}: it must divide the images' height and width, {x.shape[1:3]}",
         )
         x = nn.Conv(
-            config.width,
-            (config.patch, config.patch),
-            strides=config.patch,
+            width,
+            (patch, patch),
+            strides=patch,
             padding="VALID",
             dtype=self.dtype,
             name="patch_conv",
         )(x)
-        x = x.reshape(x.shape[0], -1, config.width)
-        first = self.param("class_token", small_normal, (1, 1, config.width)).astype(self.dtype)
-        first = jnp.broadcast_to(first, (x.shape[0], 1, config.width))
-        x = jnp.concatenate([first, x], axis=1)
-        positions = self.param("positions", small_normal, (1, *x.shape[1:]))
-        x = x + positions.astype(self.dtype)
-        x = nn.Dropout(config.dropout, deterministic=not train, name="drop")(x)
-        features: Features = {"stem": x}
-        for i in range(1, config.depth + 1):
-            x = EncoderBlock(config, self.dtype, name=f"block{i}")(x, train)
-            features[f"stage{i}"] = x
-        features["pooled"] = layer_norm(self.dtype, "final_norm")(x)[:, 0]
-        return dense(self.classes, self.dtype, "classifier")(features["pooled"]), features
+        x = x.reshape(x.shape[0], -1, width)
+        first = self.param("class_token", small_normal, (1, 1, width)).astype(x.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, width)), x], axis=1)
+        return x + self.param("positions", small_normal, (1, *x.shape[1:])).astype(x.dtype)

@@ -190,7 +190,7 @@ def test_lenet_has_its_relu_between_the_dense_layers_only():
         assert (features["stage3"] >= 0).all()
 
 
-def test_attention_against_jax():
+def test_attention_against_jax_with_its_scores_and_values():
     module = Attention(heads=2, qkv_bias=True, dtype=jnp.float32)
     x = jax.random.normal(jax.random.key(0), (3, 5, 8))
     variables = module.init(jax.random.key(1), x)
@@ -199,7 +199,10 @@ def test_attention_against_jax():
     project = lambda name: (x @ params[name]["kernel"]).reshape(3, 5, 2, 4)  # noqa: E731
     mixed = jax.nn.dot_product_attention(project("query"), project("key"), project("value"))
     expected = mixed.reshape(3, 5, 8) @ params["out"]["kernel"]
-    np.testing.assert_allclose(module.apply({"params": params}, x), expected, rtol=2e-4, atol=1e-5)
+    found, scores, values = module.apply({"params": params}, x)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5)
+    again = jnp.einsum("bhqk,bhkd->bqhd", jax.nn.softmax(scores), values).reshape(3, 5, 8)
+    np.testing.assert_allclose(again @ params["out"]["kernel"], expected, rtol=2e-4, atol=1e-5)
 
 
 def test_vit_reads_patches_in_any_order_but_for_their_positions():
@@ -215,6 +218,21 @@ def test_vit_reads_patches_in_any_order_but_for_their_positions():
     np.testing.assert_allclose(one, two, atol=1e-5)
     expected = tokens["stage2"][:, jnp.array([0, 2, 1])]
     np.testing.assert_allclose(expected, moved["stage2"], atol=1e-5)
+
+
+def test_what_attention_shows_costs_nothing():
+    """It is on the way to the logits: no matrices are multiplied for it, even where it is read."""
+    config = ViT().tiny()
+    shapes = feature_shapes(config, (1, 8, 8, 3))
+    assert shapes["attention2_scores"] == (2, 5, 5)
+    assert shapes["attention2_values"] == (2, 5, 4)
+    variables = trace(config, 10, (1, 8, 8, 3))[1]
+    x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    module = config.build(10, jnp.float32)
+    shown = jax.jit(lambda v, x: module.apply(v, x, False)).lower(variables, x).compile()
+    alone = jax.jit(lambda v, x: module.apply(v, x, False)[0]).lower(variables, x).compile()
+    dots = [program.as_text().count(" dot(") for program in (alone, shown)]
+    assert dots[0] == dots[1] >= 2 * (4 + 2 + 2)
 
 
 def test_lstm_reads_images_row_by_row():

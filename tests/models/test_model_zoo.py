@@ -10,7 +10,7 @@ import pytest
 from model_shapes import FAST_COMPILE, count_params, drawn, evaluate, trace, traced, usual_inputs
 
 from kd_jax import tree
-from kd_jax.models import CONFIGS, MODELS, ModelConfig
+from kd_jax.models import CONFIGS, MODELS, ModelConfig, ViT
 
 TINY = {config.tiny(): name for name, config in reversed(MODELS.items())}
 
@@ -24,6 +24,9 @@ def test_logits_features_and_parameters(name):
     assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     stages = [f"stage{i}" for i in range(1, 100) if f"stage{i}" in features]
     allowed = {"stem", "pooled", *stages, *(f"{stage}_pre" for stage in stages)}
+    if isinstance(MODELS[name], ViT):
+        blocks = [f"attention{i + 1}" for i in range(len(stages))]
+        allowed |= {f"{block}_{what}" for block in blocks for what in ("scores", "values")}
     assert stages
     assert "pooled" in features
     assert features.keys() <= allowed
