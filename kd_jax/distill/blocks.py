@@ -201,7 +201,7 @@ def _require_as_many(
 ) -> None:
     fix = {
         "heads": "give the student as many heads as its teacher; their widths may differ",
-        "tokens": "both must cut an example into as many (patch)",
+        "tokens": "both must cut an example into as many (patch; a distill-token is one more)",
     }[what]
     ours_by, theirs_by = ("x".join(map(str, n)) or "no" for n in (count, teachers))
     require(

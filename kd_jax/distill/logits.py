@@ -30,8 +30,11 @@ class LogitTerm(Term):
 
     def evaluate(self, own: Own, lesson: Lesson) -> tuple[Array, Tree]:
         assert lesson.teacher is not None, "the config checks that there is a teacher"
-        said = self(lesson.student.logits, lesson.teacher.logits, lesson.targets)
-        return said, own.state
+        return self(self.taught_of(lesson), lesson.teacher.logits, lesson.targets), own.state
+
+    def taught_of(self, lesson: Lesson) -> Array:
+        """The student's logits that learn from it, [B, K]."""
+        return lesson.student.logits
 
 
 @traceable

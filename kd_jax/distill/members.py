@@ -21,7 +21,7 @@ def mean_of_losses(term: LogitTerm, lesson: Lesson) -> Array:
     are the peers.
     """
     assert lesson.members is not None
-    by_member = _by_member(term, lesson)(lesson.student.logits)
+    by_member = _by_member(term, lesson)(term.taught_of(lesson))
     weights = lesson.member_weights.reshape(-1, *[1] * (by_member.ndim - 1))
     return jnp.sum(weights * by_member, axis=0)
 
@@ -34,12 +34,12 @@ def adaptive(term: LogitTerm, lesson: Lesson) -> Array:
     over the batch. Du et al., "Agree to Disagree: Adaptive Ensemble Knowledge Distillation in
     Gradient Space", 2020. The cap is 1/M where M members could not reach a sum of 1 below it.
     """
-    logits = jax.lax.stop_gradient(lesson.student.logits)
+    logits = jax.lax.stop_gradient(term.taught_of(lesson))
     by_member, count = _by_member(term, lesson), lesson.members.shape[0]
     mean = lambda z: jnp.mean(by_member(z).reshape(count, -1), axis=-1)  # noqa: E731
     gradients = jnp.sum(jax.jacrev(mean)(logits), axis=1)  # [M, B, K] -> [M, K]
     weights = common_descent(gradients.astype(jnp.float32))
-    values = by_member(lesson.student.logits)
+    values = by_member(term.taught_of(lesson))
     chosen = jax.lax.stop_gradient(weights).reshape(-1, *[1] * (values.ndim - 1))
     return jnp.sum(chosen * values, axis=0)
 

@@ -10,6 +10,7 @@ from kd_jax.distill.divergences import (
     kl_from_probabilities,
 )
 from kd_jax.distill.logits import KD, LogitTerm, Softened
+from kd_jax.distill.term import Lesson
 from kd_jax.errors import require_between
 from kd_jax.tree import traceable
 
@@ -17,12 +18,21 @@ Array = jax.Array
 
 
 @traceable
-class DeiTHard(LogitTerm):
+class OfSecondHead(LogitTerm):
+    """A loss that a student with a distillation token learns by that token's head."""
+
+    def taught_of(self, lesson: Lesson) -> Array:
+        return lesson.student.features.get("distill_logits", lesson.student.logits)
+
+
+@traceable
+class DeiTHard(OfSecondHead):
     """−log p_s[k], k the class that the teacher finds most likely.
 
     Touvron et al., "Training data-efficient image transformers & distillation through attention",
-    2021, https://arxiv.org/abs/2012.12877, beside ½ × hard labels. Where theirs has a head of its
-    own for this loss, here it is the student's one.
+    2021, https://arxiv.org/abs/2012.12877, beside ½ × hard labels. p_s is of the head of the
+    student's distillation token, its feature `distill_logits`, while labels teach the other head; a
+    student without that token learns both by its one head.
     """
 
     weight: float = 0.5
@@ -35,11 +45,12 @@ class DeiTHard(LogitTerm):
 
 
 @traceable
-class DeiTSoft(KD):
+class DeiTSoft(OfSecondHead, KD):
     """T²·KL(p_t ‖ p_s) / K.
 
-    Touvron et al., see `DeiTHard`; weight and T are their paper's, beside 0.9 × hard labels. Their
-    code takes the mean over classes too, which divides by K; their paper's divergence is `KD`.
+    Touvron et al., see `DeiTHard`, also for whose p_s is; weight and T are their paper's, beside
+    0.9 × hard labels. Their code takes the mean over classes too, which divides by K; their paper's
+    divergence is `KD`.
     """
 
     temperature: float = 3.0

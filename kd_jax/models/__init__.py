@@ -82,4 +82,5 @@ MODELS: dict[str, ModelConfig] = {
     "shufflenet_v2_imagenet": ShuffleNetV2(stem="imagenet"),
     "deit_tiny": ViT(patch=16, width=192, depth=12, heads=3),
     "deit_small": ViT(patch=16, width=384, depth=12, heads=6),
+    "deit_tiny_distilled": ViT(patch=16, width=192, depth=12, heads=3, distill_token=True),
 }

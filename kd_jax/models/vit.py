@@ -48,6 +48,8 @@ class ViT(ModelConfig):
     """A bias in the queries, keys and values."""
     dropout: float = 0.0
     """Fraction dropped after the position table, attention and both MLP layers in training."""
+    distill_token: bool = False
+    """A second token and head, which learn from a teacher (DeiT's distillation token)."""
 
     def __post_init__(self):
         require_positive(patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
@@ -120,6 +122,10 @@ class ViTModule(nn.Module):
     [B, 1 + N, D] with the class token first; attentionI_scores, before the softmax
     [B, heads, 1 + N, 1 + N], and attentionI_values [B, heads, 1 + N, D / heads]; pooled, the class
     token after the last norm [B, D].
+
+    With a distillation token, which comes second, there is also distill_logits [B, K], what its
+    head says. The logits are then those of the class token in training, and in evaluation the mean
+    of the two heads' logits, as in DeiT's code (its paper adds up their softmaxes).
     """
 
     config: ViT
@@ -136,8 +142,14 @@ class ViTModule(nn.Module):
             x, scores, values = EncoderBlock(config, self.dtype, name=f"block{i}")(x, train)
             features[f"stage{i}"] = x
             features |= {f"attention{i}_scores": scores, f"attention{i}_values": values}
-        features["pooled"] = layer_norm(self.dtype, "final_norm")(x)[:, 0]
-        return dense(self.classes, self.dtype, "classifier")(features["pooled"]), features
+        x = layer_norm(self.dtype, "final_norm")(x)
+        features["pooled"] = x[:, 0]
+        logits = dense(self.classes, self.dtype, "classifier")(x[:, 0])
+        if config.distill_token:
+            second = dense(self.classes, self.dtype, "classifier_distill")(x[:, 1])
+            features["distill_logits"] = second
+            logits = logits if train else (logits + second) / 2
+        return logits, features
 
     @nn.nowrap  # so that it makes its layers as a part of __call__
     def embed(self, x: Array) -> Array:
@@ -156,6 +168,8 @@ class ViTModule(nn.Module):
             name="patch_conv",
         )(x)
         x = x.reshape(x.shape[0], -1, width)
-        first = self.param("class_token", small_normal, (1, 1, width)).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, width)), x], axis=1)
+        names = ["class_token", "distill_token"] if self.config.distill_token else ["class_token"]
+        first = [self.param(name, small_normal, (1, 1, width)) for name in names]
+        first = [jnp.broadcast_to(f.astype(x.dtype), (x.shape[0], 1, width)) for f in first]
+        x = jnp.concatenate([*first, x], axis=1)
         return x + self.param("positions", small_normal, (1, *x.shape[1:])).astype(x.dtype)

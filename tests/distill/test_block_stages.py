@@ -10,9 +10,17 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax.distill import TERMS, TinyBERTHidden
+from kd_jax.distill import (
+    TERMS,
+    DeiTHard,
+    DeiTSoft,
+    Lesson,
+    Own,
+    TinyBERTHidden,
+)
+from kd_jax.distill.members import adaptive, mean_of_losses
 from kd_jax.errors import UsageError
-from kd_jax.forward import from_linen
+from kd_jax.forward import Outputs, from_linen
 from kd_jax.models import ViT
 from kd_jax.optim import Optim
 
@@ -50,20 +58,45 @@ STAGE = dataclasses.replace(
 @pytest.mark.parametrize(
     "names",
     [
-        ("tinybert_hidden",),
+        ("tinybert_hidden", "deit_hard"),
         ("tinybert_attention", "soft_cross_entropy"),
-        ("minilm",),
+        ("minilm", "deit_soft"),
     ],
 )
 def test_a_shallow_vit_learns_what_a_deep_one_does(names):
     stage = dataclasses.replace(STAGE, terms={name: TERMS[name] for name in names})
-    teacher = teaching(vit(depth=3, width=12))
-    state, diary = tiny_runs.fit(stage, vit(depth=1), teacher=teacher)
+    teacher = teaching(vit(depth=3, width=12, distill_token=True))
+    state, diary = tiny_runs.fit(stage, vit(depth=1, distill_token=True), teacher=teacher)
     for name in names:
         assert means(diary, name)[-1] < 0.98 * means(diary, name)[0], name
     if "tinybert_hidden" in names:
         kernel = state.extra["terms"]["tinybert_hidden"].params["8_to_12"]["kernel"]
         assert kernel.shape == (2, 8, 12)
+        # Nobody taught the first head, neither labels nor a teacher: its bias is as it began.
+        assert jnp.all(state.params["classifier"]["bias"] == 0)
+        assert jnp.all(state.params["classifier_distill"]["bias"] != 0)
+
+
+@pytest.mark.parametrize("term", [DeiTHard(), DeiTSoft()])
+def test_deit_reads_the_second_head_where_there_is_one(term):
+    logits, second, teacher = (jnp.sin(jnp.arange(12.0) + p).reshape(2, 6) for p in (0, 1, 2))
+    taught = lambda said: term.evaluate(Own(), lesson(said, Outputs(teacher)))[0]  # noqa: E731
+    found = taught(Outputs(logits, {"distill_logits": second}))
+    np.testing.assert_array_equal(found, taught(Outputs(second)))
+    np.testing.assert_array_equal(found, term(second, teacher, jnp.eye(6)[:2]))
+    assert jnp.all(found != taught(Outputs(logits)))
+    # And so it does where several teach.
+    several = {"members": jnp.stack([teacher, teacher]), "member_weights": jnp.array([0.5, 0.5])}
+    given = lesson(Outputs(logits, {"distill_logits": second}), None)
+    given = dataclasses.replace(given, **several)
+    for combined in (mean_of_losses, adaptive):
+        np.testing.assert_allclose(combined(term, given), found, rtol=1e-6)
+
+
+def lesson(student, teacher):
+    nobody = jnp.zeros(2, jnp.int32)
+    targets = jnp.eye(6)[:2]
+    return Lesson(student, teacher, targets, nobody, nobody, jnp.float32(0), jax.random.key(0))
 
 
 class Foreign(nn.Module):

@@ -235,6 +235,36 @@ def test_what_attention_shows_costs_nothing():
     assert dots[0] == dots[1] >= 2 * (4 + 2 + 2)
 
 
+def test_two_heads_of_deit():
+    """Each reads its own token; training hears the first alone, evaluation their mean."""
+    config = ViT(distill_token=True).tiny()
+    module, x = config.build(3, jnp.float32), jax.random.normal(jax.random.key(0), (2, 8, 4, 3))
+    variables = drawn(trace(config, 3, x.shape)[1])
+    params = variables["params"]
+    assert params["positions"].shape == (1, 4, 8)  # class, distillation, two patches
+    first, features = module.apply(variables, x, True)
+    second = features["distill_logits"]
+    assert features["stage2"].shape == (2, 4, 8)
+    for head, token, said in (("classifier", 0, first), ("classifier_distill", 1, second)):
+        tokens = np.asarray(features["stage2"][:, token])
+        mean, variance = tokens.mean(-1, keepdims=True), tokens.var(-1, keepdims=True)
+        scale, bias = (params["final_norm"][name][None] for name in ("scale", "bias"))
+        normed = scale * (tokens - mean) / np.sqrt(variance + 1e-6) + bias
+        expected = normed @ params[head]["kernel"] + params[head]["bias"][None]
+        np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
+    evaluated, same = module.apply(variables, x, False)
+    np.testing.assert_allclose(evaluated, (first + second) / 2, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same["distill_logits"], second, rtol=1e-4, atol=1e-5)
+    # Exchanging the two tokens, with their positions, and the heads exchanges what they say.
+    params["class_token"], params["distill_token"] = params["distill_token"], params["class_token"]
+    params["positions"] = params["positions"][:, jnp.array([1, 0, 2, 3])]
+    heads = params["classifier"], params["classifier_distill"]
+    params["classifier_distill"], params["classifier"] = heads
+    exchanged, features = module.apply(variables, x, True)
+    np.testing.assert_allclose(exchanged, second, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features["distill_logits"], first, rtol=1e-4, atol=1e-5)
+
+
 def test_lstm_reads_images_row_by_row():
     module = LSTM(units=6).build(3, jnp.float32)
     images = jax.random.normal(jax.random.key(0), (2, 4, 5, 3))

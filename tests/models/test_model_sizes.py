@@ -17,6 +17,7 @@ KD = "layers of https://github.com/HobbitLong/RepDistiller, summed; papers print
 WRN = "Zagoruyko & Komodakis 2016, https://arxiv.org/abs/1605.07146, table 4"
 TORCH = "https://docs.pytorch.org/vision/stable/models.html, table of weights"
 DEIT = "https://github.com/huggingface/pytorch-image-models, deit_*_patch16_224"
+DISTILLED = "https://github.com/huggingface/pytorch-image-models, deit_tiny_distilled_patch16_224"
 LITE = "Hassani et al. 2021, https://arxiv.org/abs/2104.05704, ViT-Lite-7/4"
 SLIM = "Liu et al. 2017, https://arxiv.org/abs/1708.06519, table 1"
 
@@ -57,6 +58,7 @@ PARAMETERS = [
     ("shufflenet_v2_imagenet", None, 2_278_604, TORCH),
     ("deit_tiny", None, 5_717_416, DEIT),
     ("deit_small", None, 22_050_664, DEIT),
+    ("deit_tiny_distilled", None, 5_910_800, DISTILLED),
 ]
 
 MACS = [

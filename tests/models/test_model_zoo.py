@@ -27,6 +27,7 @@ def test_logits_features_and_parameters(name):
     if isinstance(MODELS[name], ViT):
         blocks = [f"attention{i + 1}" for i in range(len(stages))]
         allowed |= {f"{block}_{what}" for block in blocks for what in ("scores", "values")}
+        allowed |= {"distill_logits"}
     assert stages
     assert "pooled" in features
     assert features.keys() <= allowed
@@ -69,7 +70,7 @@ def test_bfloat16_is_for_computing_only(config: ModelConfig):
 FAMILIES = [
     *("mlp_1200", "lenet5", "resnet20_a", "resnet50", "resnet18_imagenet", "wrn_16_2"),
     *("vgg8", "vgg16_fc512", "vgg16_imagenet", "mobilenet_v2"),
-    *("shufflenet_v1", "shufflenet_v2", "vit_tiny", "lstm"),
+    *("shufflenet_v1", "shufflenet_v2", "vit_tiny", "deit_tiny_distilled", "lstm"),
 ]
 
 
@@ -91,7 +92,7 @@ def test_forward(name):
     assert np.isfinite(logits).all()
     assert np.isfinite(train_logits).all()
     assert np.abs(logits).max() > 0
-    # Evaluation looks at each example alone. Training differs by batch norm and dropout.
+    # Evaluation looks at each example alone. Training differs by batch norm, dropout and heads.
     (backward, _), *_ = run(variables, inputs[::-1])
     np.testing.assert_allclose(backward[::-1], logits, rtol=1e-4, atol=1e-5)
     assert np.allclose(train_logits, logits) == (name in ("lenet5", "lstm", "vit_tiny"))
