@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kd_jax.config_stages import Distill, Prune, Stage, Train, variants
+from kd_jax.config_stages import ROLES, Distill, Prune, Stage, Train, variants
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
 
-__all__ = ["Distill", "Experiment", "Prune", "Stage", "Train", "smoke"]
+__all__ = ["ROLES", "Distill", "Experiment", "Prune", "Stage", "Train", "smoke"]
 
 # A stage's name; and after a stroke, of a variant of it, in which values it differs.
 STAGE = re.compile(r"[^\W\d]\w*(/[\w.]+=[\w.=,+-]*)?")
@@ -31,6 +31,11 @@ class Experiment:
         default=None, metadata=variants({"none": None, **MODELS})
     )
     """The large network."""
+    assistant: ModelConfig | None = dataclasses.field(
+        default=None, metadata=variants({"none": None, **MODELS})
+    )
+    """One of a size between: it learns from the teacher, and the student from it (Mirzadeh et al.
+    2020)."""
     student: ModelConfig = dataclasses.field(
         default_factory=lambda: MODELS["lenet_300_100"], metadata=variants(MODELS)
     )
@@ -106,14 +111,15 @@ class Experiment:
 
     def _check_stage(self, name: str, stage: Stage) -> None:
         require(
-            stage.model == "student" or self.teacher is not None,
-            f"{name}.model is 'teacher', but the experiment has no teacher: set --teacher",
+            getattr(self, stage.model) is not None,
+            f"{name}.model is {stage.model!r}, but the experiment has no {stage.model}: set "
+            f"--{stage.model}",
         )
         if stage.start:
             self._check_reference(f"{name}.start", stage.start)
             require(
                 self.stages[stage.start].model == stage.model,
-                f"{name}.start {stage.start!r} holds a {self.stages[stage.start].model}, "
+                f"{name}.start {stage.start!r} is of the {self.stages[stage.start].model}, "
                 f"but {name}.model is {stage.model!r}",
             )
         if isinstance(stage, Distill):
@@ -197,6 +203,7 @@ def smoke(experiment: Experiment) -> Experiment:
         experiment,
         data=data,
         teacher=experiment.teacher and experiment.teacher.tiny(),
+        assistant=experiment.assistant and experiment.assistant.tiny(),
         student=experiment.student.tiny(),
         stages=stages,
         seeds=min(experiment.seeds, 2),

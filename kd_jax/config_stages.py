@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -11,6 +11,9 @@ from kd_jax.distill import TERMS, LogitTerm, Term
 from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, PruningLoss, Schedule
+
+Role = Literal["teacher", "assistant", "student"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def variants(table: dict[str, Any]) -> dict[str, Any]:
@@ -22,8 +25,8 @@ def variants(table: dict[str, Any]) -> dict[str, Any]:
 class Train:
     """Train a network on labels."""
 
-    model: Literal["teacher", "student"] = "student"
-    """Which of the experiment's two models."""
+    model: Role = "student"
+    """Which of the experiment's models."""
     start: str = ""
     """Stage whose network it goes on from, masks and all; empty: fresh parameters."""
     epochs: int = 30

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from kd_jax import checks, hosts, jobs, stages
 from kd_jax.checkpoint import write_json
-from kd_jax.config import Distill, Experiment
+from kd_jax.config import ROLES, Distill, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import from_linen
@@ -97,7 +97,7 @@ def _load(experiment: Experiment, report: Reporter) -> Dataset:
 
 def _assemble(experiment: Experiment, folder: Path, data: Dataset) -> Run:
     dtype = jnp.dtype(experiment.compute)
-    configs = {"teacher": experiment.teacher, "student": experiment.student}
+    configs = {role: getattr(experiment, role) for role in ROLES}
     models = {
         role: from_linen(config.build(data.spec.classes, dtype))
         for role, config in configs.items()

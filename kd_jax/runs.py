@@ -157,9 +157,28 @@ class Run:
             first = self._label(description.start) if description.start else description.model
             return f"{first}, pruned" if "," in first else f"{first} and pruned"
         if isinstance(description, Distill):
-            return f"{description.model} distilled"
-        alone = description.model == "student" and self.experiment.teacher is not None
+            return self._taught_label(stage, description)
+        alone = description.model != "teacher" and self.experiment.teacher is not None
         return f"{description.model} alone" if alone else description.model
+
+    def _taught_label(self, stage: str, description: Distill) -> str:
+        first, generation = self._lineage(stage)
+        if generation:
+            return f"{self._label(first).removesuffix(' alone')}, generation {generation}"
+        by = {self.experiment.stages[teacher].model for teacher in description.teachers}
+        return f"{description.model} distilled{' by assistant' * (by == {'assistant'})}"
+
+    def _lineage(self, stage: str) -> tuple[str, int]:
+        """(the first of a line in which each network taught the next of its own architecture, how
+        many came after it): born-again networks."""
+        stages = self.experiment.stages
+        description = stages[stage]
+        pruned = isinstance(description, Prune)
+        teachers = [] if pruned else [*getattr(description, "teachers", ())]
+        if [stages[teacher].model for teacher in teachers] != [description.model]:
+            return stage, 0
+        first, before = self._lineage(teachers[0])
+        return first, before + 1
 
     def reference(self, stage: str, order: Sequence[str]) -> str:
         """The stage of these whose network taught a stage's; or, where none did, that of the first

@@ -90,8 +90,19 @@ def stages(**changes):
         ({"out": ""}, "out is empty"),
         ({"only": ("prun",)}, "only 'prun' is no stage. Did you mean 'prune'?"),
         ({"teacher": None}, "train.model is 'teacher', but the experiment has no teacher"),
+        (
+            stages(distill={"model": "assistant"}),
+            "distill.model is 'assistant', but the experiment has no assistant: set --assistant",
+        ),
+        (
+            {**stages(distill={"model": "assistant"}), "assistant": MLP(widths=(9,))},
+            "prune.start 'distill' is of the assistant, but prune.model is 'student'",
+        ),
         (stages(prune={"start": "distil"}), "prune.start 'distil' is no stage. Did you mean"),
-        (stages(prune={"start": "train"}), "prune.start 'train' holds a teacher, but prune.model"),
+        (
+            stages(prune={"start": "train"}),
+            "prune.start 'train' is of the teacher, but prune.model",
+        ),
         (stages(distill={"teacher": "x"}), "distill.teacher 'x' is no stage."),
         (
             stages(distill={"teacher": "", "terms": {}}),
@@ -155,6 +166,7 @@ def test_smoke_is_small_valid_and_the_same_kind_of_experiment(name):
     assert [type(s) for s in small.stages.values()] == [type(s) for s in full.stages.values()]
     assert type(small.student) is type(full.student)
     assert type(small.teacher) is type(full.teacher)
+    assert type(small.assistant) is type(full.assistant)
     assert small.seeds <= 2
     assert small.data.train_limit <= 320
     assert small.data.test_limit <= 200
@@ -163,7 +175,7 @@ def test_smoke_is_small_valid_and_the_same_kind_of_experiment(name):
     for stage in small.stages.values():
         assert stage.epochs == 2
         assert stage.batch <= 32
-        config = small.teacher if stage.model == "teacher" else small.student
+        config = getattr(small, stage.model)
         checks.check(stage, from_linen(config.build(10, "float32")), data)
 
 

@@ -4,7 +4,7 @@ import pytest
 from tiny_experiment import fake_data
 
 from kd_jax import checks, cli
-from kd_jax.config import Experiment
+from kd_jax.config import ROLES, Experiment
 from kd_jax.datasets import DATASETS
 from kd_jax.forward import from_linen
 from kd_jax.prune import Iterative
@@ -17,6 +17,7 @@ def module(name):
 def test_the_experiments_are_all_there():
     assert {
         "digits",
+        "digits_assistant",
         "mnist_lenet5",
         "mnist_hinton",
         "cifar10_resnet",
@@ -45,7 +46,7 @@ def test_an_experiment_can_run_as_it_is(name):
     assert set(experiment.order()) == set(experiment.stages)
     data = fake_data(experiment.data.name, 900)
     models = {}
-    for role in ("teacher", "student"):
+    for role in ROLES:
         config = getattr(experiment, role)
         if config is not None:
             models[role] = from_linen(config.build(data.spec.classes, experiment.compute))
@@ -63,6 +64,18 @@ def test_the_four_steps_of_distillation_and_the_five_of_pruning():
     assert type(five.student).__name__ == "VGG"
     assert five.stages["prune"].start == "train"
     assert five.stages["prune"].schedule == Iterative(rounds=5, shape="geometric")
+
+
+def test_an_assistant_stands_between_and_generations_follow_one_another():
+    config = module("digits_assistant").CONFIG
+    assert config.needs("distill") == ("assist",)
+    assert config.needs("assist") == ("train",)
+    assert config.stages["assist"].model == "assistant"
+    assert config.needs("and_again") == ("again",)
+    assert config.needs("again") == ("alone",)
+    students = [s for s in config.stages.values() if s.model == "student"]
+    same = {(s.epochs, s.batch, s.fraction, s.optim, s.augment) for s in students}
+    assert len(same) == 1
 
 
 @pytest.mark.parametrize("name", cli.names())

@@ -132,8 +132,8 @@ def test_variants_by_plain_name_in_any_order(order):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_can_be_picked(name):
-    found = parse("--student", name, "--teacher", name)
-    assert found.student == found.teacher == MODELS[name]
+    found = parse("--student", name, "--teacher", name, "--assistant", name)
+    assert found.student == found.assistant == found.teacher == MODELS[name]
 
 
 def test_every_term_schedule_and_penalty_can_be_picked():
@@ -184,6 +184,6 @@ def test_help_lists_every_flag_and_follows_the_picked_variants(capsys):
     assert f"--prune.criterion {{{','.join(CRITERIA)}}}" in text
     assert "shufflenet_v2" in text
     assert tables == {
-        *("teacher", "student", "distill.terms", "prune.terms"),
+        *("teacher", "assistant", "student", "distill.terms", "prune.terms"),
         *("prune.schedule", "prune.penalty"),
     }

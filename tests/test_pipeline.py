@@ -14,7 +14,7 @@ import pytest
 from tiny_experiment import fake_data, tiny
 
 from kd_jax import pipeline, runs, stages
-from kd_jax.config import Distill, Experiment, Prune, Train
+from kd_jax.config import ROLES, Distill, Experiment, Prune, Train
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
 from kd_jax.loop import Silent
@@ -363,7 +363,7 @@ def test_groups_of_seeds(run):
 def test_labels_and_the_network_to_compare_with():
     def made(**fields) -> runs.Run:
         model = from_linen(MODELS["resnet8"].build(10, "float32"))
-        models = {"teacher": model, "student": model}
+        models = dict.fromkeys(ROLES, model)
         return runs.Run(Experiment(name="x", **fields), Path("x"), fake_data("digits"), models)
 
     stages = {
@@ -383,6 +383,39 @@ def test_labels_and_the_network_to_compare_with():
     assert [run.reference(stage, order) for stage in ("train", "alone", "prune")] == ["train"] * 3
     assert run.reference("next", order) == "distill"  # its own teacher
     assert run.reference("next", ("alone", "next")) == "alone"
+    chain = {
+        "train": Train(model="teacher"),
+        "ta": Distill(model="assistant"),
+        "ta_alone": Train(model="assistant"),
+        "distill": Distill(teacher="ta"),
+        "both": Distill(teacher="ta+train"),
+        "prune": Prune(start="distill"),
+        "alone": Train(),
+        "again": Distill(teacher="alone"),
+        "third": Distill(teacher="again"),
+        "kept": Prune(start="third"),
+        "ban": Distill(model="teacher", teacher="train"),
+        "more": Distill(teacher="both"),
+    }
+    run = made(teacher=MODELS["vgg8"], assistant=MODELS["resnet8"], stages=chain)
+    assert {name: run.label(name) for name in chain} == {
+        "train": "teacher",
+        "ta": "assistant distilled",
+        "ta_alone": "assistant alone",
+        "distill": "student distilled by assistant",
+        "both": "student distilled",
+        "prune": "student distilled by assistant and pruned",
+        "alone": "student alone",
+        "again": "student, generation 1",
+        "third": "student, generation 2",
+        "kept": "student, generation 2, pruned",
+        "ban": "teacher, generation 1",
+        "more": "student distilled, generation 1",
+    }
+    order = run.experiment.order()
+    assert [run.reference(stage, order) for stage in ("ta", "distill", "third")] == [
+        *("train", "ta", "again"),
+    ]
     single = made(stages={"train": Train(), "prune": Prune(start="train")})
     assert single.label("train") == "student"
     assert single.label("prune") == "student and pruned"
