@@ -15,6 +15,7 @@ from kd_jax.distill.generation import MGD
 from kd_jax.distill.logits import KD, LogitRegression, LogitTerm, Mixture
 from kd_jax.distill.relations import CC, PKT, RKD, SP
 from kd_jax.distill.review import ReviewKD
+from kd_jax.distill.self_teaching import BYOT
 from kd_jax.distill.singular import KDSVD
 from kd_jax.distill.statistics import FSP, NST, VID
 from kd_jax.distill.taps import FeatureTerm
@@ -45,6 +46,7 @@ TERMS: dict[str, Term] = {
     "tfkd_virtual": TfKDVirtual(),
     "label_smoothing": LabelSmoothing(),
     "uskd": USKD(),
+    "byot": BYOT(),
     # From features
     "fitnet": FitNet(),
     "at": AT(),
@@ -77,6 +79,7 @@ TERMS: dict[str, Term] = {
 __all__ = [
     "AB",
     "AT",
+    "BYOT",
     "CATKD",
     "CC",
     "CRD",
