@@ -5,6 +5,7 @@ from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
+from kd_jax.distill.presets import preset
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen
 from kd_jax.many import of_variant
@@ -46,4 +47,5 @@ __all__ = [
     "load_data",
     "network",
     "of_variant",
+    "preset",
 ]

@@ -9,7 +9,9 @@ from typing import Any, get_type_hints
 import tyro
 
 from kd_jax import values
-from kd_jax.config import Experiment
+from kd_jax.config import Distill, Experiment
+from kd_jax.distill.presets import PRESETS, find
+from kd_jax.distill.presets import preset as published
 from kd_jax.errors import UsageError, did_you_mean
 
 Table = dict[str, Any]  # the variants of a field by plain name
@@ -26,12 +28,32 @@ def parse(preset: Experiment, arguments: list[str], program: str) -> Experiment:
     """
     asks_help = bool({"-h", "--help"} & set(arguments))
     given = split([word for word in arguments if word not in ("-h", "--help")])
-    # Variants first: their own fields become flags.
-    tables = {name: kind for name, kind in known(preset).items() if isinstance(kind, dict)}
-    chosen = preset
+    # Published settings depend on who teaches whom, and what they bring may be changed by flags.
+    late = [one for one in given if _is_of_learning(preset, _field(one[0]))]
+    chosen = _applied(preset, [one for one in given if one not in late])
+    presets = {_field(flag): (flag, words) for flag, words in late}
+    for stage in sorted(presets.keys() & known(chosen).keys() & chosen.stages.keys()):
+        chosen = _as_published(chosen, stage, *presets[stage])
+    chosen = _applied(chosen, late)
+    if asks_help:
+        _help(chosen, program)
+    check(chosen)
+    return chosen
+
+
+def _is_of_learning(experiment: Experiment, name: str) -> bool:
+    """Whether a flag is one of a stage's that does not say which network learns from which."""
+    stage, _, field = name.partition(".")
+    return stage in experiment.stages and field not in ("model", "teacher", "start")
+
+
+def _applied(experiment: Experiment, given: list[Given]) -> Experiment:
+    """With these flags; variants first, for their own fields become flags."""
+    tables = {name: kind for name, kind in known(experiment).items() if isinstance(kind, dict)}
+    chosen = experiment
     for flag, words in given:
         name = _field(flag)
-        if name in tables:
+        if name in tables and name not in experiment.stages:
             pick = _picked(flag, words, tables[name])
             chosen = updated(chosen, name.split("."), pick)
     kinds = known(chosen)
@@ -42,10 +64,23 @@ def parse(preset: Experiment, arguments: list[str], program: str) -> Experiment:
         if name not in tables:
             value = values.read(kinds[name], words, flag)
             chosen = updated(chosen, name.split("."), lambda _, value=value: value)
-    if asks_help:
-        _help(chosen, program)
-    check(chosen)
     return chosen
+
+
+def _as_published(experiment: Experiment, name: str, flag: str, words: list[str]) -> Experiment:
+    """With a stage's objective as a method was published for its teacher and its student."""
+    if len(words) != 1:
+        got = values.said(words)
+        raise UsageError(f"{flag} takes one of {', '.join(PRESETS)}, but got {got}")
+    find(words[0], flag)
+    stage = experiment.stages[name]
+    assert isinstance(stage, Distill), "no other is known by its own name"
+    roles = {experiment.stages[t].model for t in stage.teachers if t in experiment.stages}
+    teacher = getattr(experiment, roles.pop()) if len(roles) == 1 else None
+    student = getattr(experiment, stage.model)
+    for field, value in published(words[0], teacher, student, stage.augment).items():
+        experiment = updated(experiment, [name, field], lambda _, value=value: value)
+    return experiment
 
 
 def split(arguments: list[str]) -> list[Given]:
@@ -69,7 +104,8 @@ def known(node: Any, prefix: str = "") -> dict[str, Any]:
     """{dotted name: its type, or the table of its variants} of all that flags can set. The stages
     stand at the top."""
     if isinstance(node, dict):
-        return {k: v for name in node for k, v in known(node[name], f"{prefix}{name}.").items()}
+        named = {k: v for name in node for k, v in known(node[name], f"{prefix}{name}.").items()}
+        return named | {name: PRESETS for name in node if isinstance(node[name], Distill)}
     found: dict[str, Any] = {}
     kinds = get_type_hints(type(node))
     for field in dataclasses.fields(node):
@@ -206,5 +242,6 @@ def _description(experiment: Experiment) -> str:
     lines += ["--smoke, anywhere: a check of less than a minute; see run.py run --help."]
     lines += ["", "Picked by plain name:"]
     lines += [f"  {', '.join(places)}:\n    {', '.join(names)}" for names, places in slots.items()]
-    lines.append("  Names of distillation terms may be joined by +.")
+    lines.append("  Names of distillation terms may be joined by +. A stage's own name takes what")
+    lines.append("  a method was published with: hard weight, terms, weights, temperatures.")
     return "\n".join(lines)

@@ -184,6 +184,6 @@ def test_help_lists_every_flag_and_follows_the_picked_variants(capsys):
     assert f"--prune.criterion {{{','.join(CRITERIA)}}}" in text
     assert "shufflenet_v2" in text
     assert tables == {
-        *("teacher", "assistant", "student", "distill.terms", "prune.terms"),
+        *("teacher", "assistant", "student", "distill", "prune", "distill.terms", "prune.terms"),
         *("prune.schedule", "prune.penalty"),
     }
