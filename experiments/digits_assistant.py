@@ -9,7 +9,7 @@ Paper: Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant",
 https://arxiv.org/abs/1902.03393; Furlanello et al., "Born-Again Neural Networks", 2018,
 https://arxiv.org/abs/1805.04770.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: a minute and a half on two CPU cores
+Cost: about a minute on two CPU cores
 Command: python run.py run digits_assistant
 Result: test accuracy, mean ± standard deviation of seeds 0 to 4: teacher 98.24 ± 0.23 %, assistant
 95.11 ± 1.06 %; student alone 89.11 ± 1.99 %, distilled 92.57 ± 0.62 %, distilled by the assistant
@@ -17,10 +17,10 @@ Result: test accuracy, mean ± standard deviation of seeds 0 to 4: teacher 98.24
 neither the assistant nor the generations add anything beyond the noise. AMD EPYC, 2 cores, Python
 3.13.0, jax 0.12.0.1.
 
-Temperature and weights are those of the digits experiment, for the generations the paper's (T = 1,
-labels and teacher alike); learning rate and weight decay were tried at four points on images held
-out of the training images. Other than in the papers: all students of a seed begin with the same
-values, so that they differ in nothing but their teachers.
+Temperature and weights are those of the digits experiment; generations have T = 1, labels and
+teacher alike. Learning rate and weight decay were tried at four points on images held out of the
+training images. Other than in the papers, all students of a seed begin with the same values, so
+that they differ in nothing but their teachers.
 """
 
 from kd_jax.augment import Augment
