@@ -19,7 +19,6 @@ from kd_jax.config import Distill
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
 from kd_jax.ensembles import networks_of
-from kd_jax.lessons import logits_alone
 from kd_jax.objective import no_metrics
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.runs import Run
@@ -64,8 +63,7 @@ def step_of(
     taught = None
     model = run.teacher_model(name)
     if model is not None and isinstance(stage, Distill):
-        each = [networks[teacher] for teacher in stage.teachers]
-        taught = (model, each[0] if len(each) == 1 else networks_of(each))
+        taught = (model, networks_of([networks[teacher] for teacher in stage.teachers]))
     split = sharding_of(devices, model_axis)
     with pipeline.flags_of(name):
         program = jobs.program_of(stage, run.model(name), run.data, taught and taught[0], 1)
@@ -77,7 +75,7 @@ def step_of(
     networks[name] = jax.eval_shape(state_lib.rest, state)
     sums = jax.eval_shape(functools.partial(no_metrics, settings, seeds.size))
     size = train_size(stage, run.data)
-    teacher = None if program.teacher is None else _teacher(run, name, taught, size)
+    teacher = None if program.teacher is None else _teacher(run, name, program, taught)
     data = _data(run, program, size)
     given = (state, sums, teacher, data)
     # One step, also where training runs many as one loop: that is what repeats.
@@ -116,11 +114,12 @@ def _data(run: Run, program: Program, size: int) -> Shapes:
     return Resident(*shapes)
 
 
-def _teacher(run: Run, name: str, taught: Any, size: int) -> Shapes:
+def _teacher(run: Run, name: str, program: Program, taught: Any) -> Shapes:
     """As `taught.teacher_of` has it: logits [S, N, K] that were collected or are replayed, or the
     teacher's variables."""
     stage = run.experiment.stages[name]
     known = stage.augment == Augment() or getattr(stage, "replay", "off") != "off"
-    if run.data.streamed or not known or not logits_alone(getattr(stage, "terms", {})):
+    if run.data.streamed or not known or program.reads:
         return Teacher(variables=taught[1].variables)
-    return Teacher(logits=_shape(jnp.float32, len(run.groups[0]), size, run.data.spec.classes))
+    sizes = (len(run.groups[0]), train_size(stage, run.data), run.data.spec.classes)
+    return Teacher(logits=_shape(jnp.float32, *sizes))

@@ -16,7 +16,6 @@ from kd_jax.config import Distill, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.errors import UsageError
 from kd_jax.jobs import Prepared, Taught, shown
-from kd_jax.lessons import logits_alone
 from kd_jax.metrics import predictions
 from kd_jax.program import Teacher
 from kd_jax.replay import Replay, identity
@@ -49,8 +48,8 @@ def teacher_of(
     `outputs_of`. Otherwise it sees each batch as the student does; or what it says of the views of
     an epoch is recorded once in the folder `replay`, and read from there."""
     stage = prepared.stage
-    alone = isinstance(stage, Distill) and logits_alone(stage.terms)
-    if alone and stage.augment == Augment() and outputs is not None:
+    # What terms read beside the teacher's logits, nobody has collected.
+    if not prepared.program.reads and stage.augment == Augment() and outputs is not None:
         return Teacher(logits=hosts.place(outputs, prepared.home))
     variables = prepared.put(teacher[1].variables)
     if prepared.resident is None or not isinstance(stage, Distill) or stage.replay == "off":

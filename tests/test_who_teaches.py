@@ -13,6 +13,7 @@ from tiny_experiment import tiny as experiment
 
 from kd_jax import pipeline, summary
 from kd_jax.augment import Augment
+from kd_jax.checkpoint import Store
 from kd_jax.distill import KD, TERMS, LogitRegression
 from kd_jax.distill.members import CAP, common_descent
 from kd_jax.ensembles import ensemble, networks_of
@@ -85,6 +86,18 @@ def test_each_rule_teaches_something_else():
     ends = {rule: two_teachers(combine=rule)[0].params for rule in ("logits", "losses", "adaptive")}
     kernels = [params["hidden"]["kernel"] for params in ends.values()]
     assert all(jnp.any(a != b) for a, b in itertools.pairwise(kernels))
+
+
+@pytest.mark.parametrize("combine", ["losses", "adaptive"])
+def test_terms_with_each_teacher_need_more_than_kept_logits(combine, tmp_path):
+    """Without augmentation the teachers' logits are collected, but their mean is not enough."""
+    model, network = tiny_runs.taught(2)
+    both = (ensemble((model, model)), networks_of([network, network]))
+    stage = dataclasses.replace(tiny_runs.DISTILL, teacher="a+b", combine=combine)
+    found, _ = tiny_runs.fit(stage, teacher=both, store=Store(tmp_path))
+    alone, _ = tiny_runs.fit(tiny_runs.DISTILL)
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_shares_of_teachers_count():
