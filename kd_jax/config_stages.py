@@ -144,7 +144,7 @@ class Distill(Train):
             f"teacher-weights {' '.join(map(str, weights))}: give each of the {len(teachers)} "
             f"teachers {', '.join(teachers)} one above 0",
         )
-        each = self.taught_by == "peers" or (len(teachers) > 1 and self.by_member)
+        each = self.taught_by == "peers" or self.by_member
         reading = [n for n, t in self.terms.items() if t.taught and not isinstance(t, LogitTerm)]
         require(
             not each or not reading,
@@ -166,7 +166,7 @@ class Distill(Train):
     @property
     def by_member(self) -> bool:
         """Whether terms are taken with each of several teachers."""
-        return self.combine in ("losses", "adaptive")
+        return len(self.teachers) > 1 and self.combine in ("losses", "adaptive")
 
     @property
     def taught(self) -> tuple[str, ...]:

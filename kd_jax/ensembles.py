@@ -21,11 +21,14 @@ def ensemble(
     weights: tuple[float, ...] = (),
 ) -> Model:
     """One model whose logits are the weighted mean of its members' logits, or the logarithm of that
-    of their probabilities; in evaluation mode alone. Its feature `members` is [M, B, K].
+    of their probabilities; in evaluation mode alone. Its feature `members` is [M, B, K]. Of one
+    model it is that model.
 
     Args:
       weights: of the members, with any sum; none: equal ones.
     """
+    if len(models) == 1:
+        return models[0]
     names = _names(len(models))
     shares = jnp.asarray(weights or [1.0] * len(models)) / sum(weights or [1.0] * len(models))
 
@@ -54,6 +57,8 @@ def ensemble(
 
 def networks_of(members: Sequence[Snapshot]) -> Snapshot:
     """The network of an ensemble, from those of its members."""
+    if len(members) == 1:
+        return members[0]
     variables = _together([member.variables for member in members])
     params = variables.pop("params")
     return Snapshot(params, variables, no_masks(params))

@@ -72,4 +72,4 @@ def event_steps(stage: Stage, steps: int) -> list[int]:
     """When masks change, in a stage of so many steps."""
     if not isinstance(stage, Prune):
         return []
-    return [step for step, _ in stage.schedule.events(1000 * steps, stage.sparsity)]
+    return [step for step, _ in stage.schedule.events(steps, stage.sparsity)]

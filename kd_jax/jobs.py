@@ -98,18 +98,20 @@ def check_variants(
     variants: Sequence[Stage], model: Model, data: Dataset, teacher: Model | None, devices: Layout
 ) -> None:
     """Raises UsageError unless the stages differ only in numbers that one program can be given."""
-    first = variants[0]
-    for other in variants[1:]:
-        same = train_size(first, data) == train_size(other, data)
-        given = (model, data, teacher, devices)
-        same = same and program_of(first, *given) == program_of(other, *given)
-        trees = [jax.tree.structure(_settings_of(stage)) for stage in (first, other)]
-        steps = [event_steps(stage, first.epochs) for stage in (first, other)]
-        require(
-            same and trees[0] == trees[1] and steps[0] == steps[1],
-            "it changes the program (its shapes, steps or choices), so that one program can't "
-            "train all of them: set --together False, to train one after another",
-        )
+    if len(variants) == 1:
+        return
+
+    def static(stage: Stage) -> tuple:
+        program = program_of(stage, model, data, teacher, devices)
+        settings = jax.tree.structure(_settings_of(stage))
+        return program, train_size(stage, data), settings, event_steps(stage, program.steps)
+
+    first = static(variants[0])
+    require(
+        all(static(stage) == first for stage in variants[1:]),
+        "it changes the program (its shapes, steps or choices), so that one program can't "
+        "train all of them: set --together False, to train one after another",
+    )
 
 
 def program_of(
@@ -118,12 +120,15 @@ def program_of(
     """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
     terms = getattr(stage, "terms", {})
-    by = getattr(stage, "taught_by", "teacher")
+    learns = stage if isinstance(stage, Distill) else None
+    by = learns.taught_by if learns else "teacher"
     taught = by == "teacher" and any(term.taught for term in terms.values())
     require(not taught or teacher is not None, "a stage with distillation terms needs a teacher")
     if taught and teacher is not None:
         check_model("teacher", teacher, data)
     steps_per_epoch = train_size(stage, data) // stage.batch
+    names = ("include", "exclude", "criterion", "scope")
+    prunes = isinstance(stage, Prune)
     program = Program(
         model=model,
         teacher=teacher if taught else None,
@@ -132,24 +137,14 @@ def program_of(
         batch=stage.batch,
         steps=stage.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
+        itself=by == "average",
+        peers=learns.peers if learns and by == "peers" else 0,
+        reads=(MEMBERS,) if learns and learns.by_member else (),
+        prunes=prunes,
         sharding=batch_sharding(devices, stage.batch),
+        **({name: getattr(stage, name) for name in names} if prunes else {}),
     )
-    if by != "teacher":
-        own = {"itself": by == "average", "peers": stage.peers if by == "peers" else 0}  # type: ignore[union-attr]
-        program = dataclasses.replace(program, **own)
-    elif isinstance(stage, Distill) and len(stage.teachers) > 1 and stage.by_member:
-        program = dataclasses.replace(program, reads=(MEMBERS,))
-    program = lessons.tapped(program, terms)
-    if isinstance(stage, Prune):
-        return dataclasses.replace(
-            program,
-            prunes=True,
-            include=stage.include,
-            exclude=stage.exclude,
-            criterion=stage.criterion,
-            scope=stage.scope,
-        )
-    return program
+    return lessons.tapped(program, terms)
 
 
 def settings_of(*variants: Stage) -> Settings:
@@ -178,10 +173,9 @@ def _settings_of(stage: Stage) -> Settings:
 
 def _shares(stage: Distill) -> tuple[float, ...]:
     """Of several teachers with each of which terms are taken."""
-    count = len(stage.teachers)
-    if count < 2 or not stage.by_member:
+    if not stage.by_member:
         return ()
-    weights = stage.teacher_weights or (1.0,) * count
+    weights = stage.teacher_weights or (1.0,) * len(stage.teachers)
     return tuple(weight / sum(weights) for weight in weights)
 
 

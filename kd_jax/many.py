@@ -109,7 +109,7 @@ def joined(variants: Sequence[Any]) -> Any:
 
 def of_variant(tree: Any, index: int, variants: int) -> Any:
     """The runs of one variant, [S, ...], of all runs [S·V, ...]."""
-    return jax.tree.map(lambda x: x[index::variants], tree)
+    return tree if variants == 1 else jax.tree.map(lambda x: x[index::variants], tree)
 
 
 def of_runs(trees: Sequence[Any]) -> Any:

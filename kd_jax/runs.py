@@ -66,6 +66,11 @@ class Run:
 
     def network(self, stage: str, seeds: Seeds) -> Snapshot:
         """The result of a finished stage, [S, ...]."""
+        members = self.members(stage)
+        return many.of_variant(self._all(stage, seeds), members.index(stage), len(members))
+
+    def _all(self, stage: str, seeds: Seeds) -> Snapshot:
+        """Of all that train together with it, [S·V, ...]."""
         store = self.store(stage, seeds)
         if self.facts(stage, seeds) is None:
             command = f"python run.py run {self.experiment.name}"
@@ -74,14 +79,9 @@ class Run:
                 "the flags it was begun with"
             )
         try:
-            return self._own(stage, store.load())
+            return store.load()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
             raise UsageError(f"{store.folder}: {DAMAGED}") from error
-
-    def _own(self, stage: str, tree: Any) -> Any:
-        """What is a stage's of a tree [S·V, ...] of all that train together."""
-        members = self.members(stage)
-        return many.of_variant(tree, members.index(stage), len(members))
 
     def teacher_model(self, stage: str) -> Model | None:
         """Who teaches a stage: a network, or several as one; None where no other stage's does."""
@@ -89,23 +89,23 @@ class Run:
         if not isinstance(description, Distill) or not description.teachers:
             return None
         models = tuple(self.model(name) for name in description.teachers)
-        if len(models) == 1:
-            return models[0]
         rule = "probabilities" if description.combine == "probabilities" else "logits"
         return ensemble(models, rule, description.teacher_weights)
 
     def teachers(self, stages: Sequence[str], seeds: Seeds) -> Snapshot:
         """The teacher's network of stages that train together, [S, ...] or [S·V, ...]."""
         each = [self.experiment.stages[stage].teachers for stage in stages]  # type: ignore[union-attr]
-        differ = any(len(set(names)) > 1 for names in zip(*each, strict=True))
-        found = [self.networks(names, seeds, differ) for names in zip(*each, strict=True)]
-        return found[0] if len(found) == 1 else networks_of(found)
+        by_place = list(zip(*each, strict=True))
+        differ = any(len(set(names)) > 1 for names in by_place)
+        return networks_of([self.networks(names, seeds, differ) for names in by_place])
 
     def networks(self, names: Sequence[str], seeds: Seeds, spread: bool = False) -> Snapshot:
         """The result of one stage, [S, ...]; or, where V variants have one each (or it is to be
         spread to all), [S·V, ...]."""
         if len(set(names)) == 1 and not spread:
             return self.network(names[0], seeds)
+        if tuple(names) == self.members(names[0]):
+            return self._all(names[0], seeds)  # they lie there as they are asked for
         return many.of_runs([self.network(name, seeds) for name in names])
 
     def facts(self, stage: str, seeds: Seeds) -> dict[str, Any] | None:

@@ -178,11 +178,7 @@ class SimKD(FeatureTerm):
         made = {}
         for i, (f_s, f_t) in enumerate(pairs):
             ours, theirs = f_s.shape[-1], f_t.shape[-1]
-            require(
-                1 <= self.reduction <= theirs,
-                f"reduction {self.reduction}: between 1 and the teacher's {theirs} channels",
-            )
-            few = theirs // self.reduction
+            few = connect.reduced(theirs, self.reduction)
             keys = jax.random.split(jax.random.fold_in(key, i), 3)
             made[f"projector{i}"] = {
                 "conv0": connect.init_conv_norm(keys[0], 1, ours, few),

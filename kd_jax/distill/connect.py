@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from kd_jax.errors import require
 from kd_jax.models.layers import convolve
 from kd_jax.tree import Tree
 
@@ -48,6 +49,15 @@ def init_widths(key: Array, pairs: list[tuple[Array, Array]]) -> Tree:
         if inputs != outputs:
             made[f"width{i}"] = init_conv(jax.random.fold_in(key, i), (1, 1), inputs, outputs)
     return made
+
+
+def reduced(channels: int, reduction: int) -> int:
+    """The teacher's channels over a field `reduction`. Raises UsageError where that leaves none."""
+    require(
+        1 <= reduction <= channels,
+        f"reduction {reduction}: between 1 and the teacher's {channels} channels",
+    )
+    return channels // reduction
 
 
 def widen(params: Tree, i: int, x: Array) -> Array:

@@ -10,7 +10,7 @@ from kd_jax.distill.divergences import floats
 from kd_jax.distill.norms import unit
 from kd_jax.distill.taps import FeatureTerm, Pairs
 from kd_jax.distill.term import Lesson, Own
-from kd_jax.errors import require, require_between
+from kd_jax.errors import require_between
 from kd_jax.forward import Outputs
 from kd_jax.tree import Tree, traceable
 
@@ -54,11 +54,7 @@ class FT(FeatureTerm):
         made = {}
         for i, (f_s, f_t) in enumerate(pairs):
             ours, theirs = f_s.shape[-1], f_t.shape[-1]
-            require(
-                1 <= self.reduction <= theirs,
-                f"reduction {self.reduction}: between 1 and the teacher's {theirs} channels",
-            )
-            few = theirs // self.reduction
+            few = connect.reduced(theirs, self.reduction)
             widths = [theirs, theirs, few, few, few, theirs, theirs]
             keys = jax.random.split(jax.random.fold_in(key, i), 9)
             convs = [

@@ -56,6 +56,12 @@ class Own:
     state: Tree = flax.struct.field(default_factory=dict)
 
 
+def ramp(epochs: Array, length: float) -> Array:
+    """From 0 to 1 over `length` epochs; 1 at once where that is 0."""
+    some = jnp.asarray(length) > 0
+    return jnp.where(some, jnp.clip(epochs / jnp.where(some, length, 1.0), 0.0, 1.0), 1.0)
+
+
 @traceable
 class Term:
     """A term of the objective: weight · factor(epoch) · mean_B[value]."""
@@ -92,14 +98,11 @@ class Term:
 
     def factor(self, epoch: Array) -> Array:
         """What the schedule leaves of its weight, in [0, 1]."""
-        begun = jnp.where(epoch >= self.start, 1.0, 0.0)
-        up = (epoch - self.start) / jnp.where(jnp.asarray(self.warmup) > 0, self.warmup, 1.0)
-        grown = jnp.where(jnp.asarray(self.warmup) > 0, jnp.clip(up, 0.0, 1.0), 1.0)
+        grown = jnp.where(epoch >= self.start, ramp(epoch - self.start, self.warmup), 0.0)
         if self.stop is None:
-            return begun * grown
-        down = (self.stop - epoch) / jnp.where(jnp.asarray(self.cooldown) > 0, self.cooldown, 1.0)
-        left = jnp.where(jnp.asarray(self.cooldown) > 0, jnp.clip(down, 0.0, 1.0), 1.0)
-        return begun * grown * left * jnp.where(epoch < self.stop, 1.0, 0.0)
+            return grown
+        left = jnp.where(epoch < self.stop, ramp(self.stop - epoch, self.cooldown), 0.0)
+        return grown * left
 
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The features, by name or by a module's path, that it was told to read of the student and
