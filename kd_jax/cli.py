@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import experiments
-from kd_jax import cli_plan, flags, hosts, pipeline, report, serialize, summary
+from kd_jax import cli_plan, extensions, flags, hosts, pipeline, report, serialize, summary
 from kd_jax.bench import command as bench
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean, trouble
@@ -37,12 +37,13 @@ usage: python run.py [VERB] ...
   bench [CASE ...]     how fast training steps are; --against torch compares with PyTorch
 
 Without a verb: run digits. A verb's own flags: VERB --help.
+--use FILE.py, with any verb: losses, criteria, models, ... of your own.
 """
 
 RUN_HELP = """usage: python run.py run NAME [--smoke] [--FLAG VALUE ...]
 
 Runs an experiment, or goes on with it where it was interrupted; what is done is not done again.
-NAME is one of: {names}.
+NAME is one of: {names}; or a file of your own, FILE.py, that has a CONFIG.
 
   --smoke          a check of less than a minute: smallest models, few examples, two epochs
   --only STAGE ... just these stages and what they need
@@ -51,6 +52,8 @@ NAME is one of: {names}.
   --hosts auto     train with other hosts that run the same command and share the folder; TPU
                    slices, SLURM and Open MPI tell each its place, elsewhere:
                    --hosts ADDRESS:PORT,COUNT,INDEX
+  --use FILE.py    add what a file of yours has in its tables TERMS, CRITERIA, SCHEDULES,
+                   PENALTIES, MODELS; flags then know it by name
 
 Every field of the experiment is a flag: python run.py run NAME --help lists them.
 """
@@ -69,7 +72,7 @@ def main(arguments: list[str]) -> int:
     }
     verb = ""
     try:
-        arguments = hosts.join(arguments)
+        arguments = extensions.join(hosts.join(arguments))
         console = Console(quiet=not hosts.first())
         if not arguments:
             arguments = ["run", "digits"]
@@ -96,6 +99,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _command(verb: str, arguments: list[str]) -> str:
+    return shlex.join(["python", "run.py", verb, *arguments, *extensions.loaded()])
+
+
 def _refused(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
@@ -107,7 +114,9 @@ def names() -> list[str]:
 
 
 def preset(name: str) -> Experiment:
-    """The CONFIG of experiments/NAME.py."""
+    """The CONFIG of experiments/NAME.py, or of a file of one's own."""
+    if name.endswith(".py"):
+        return extensions.config(name)
     known = names()
     if name not in known:
         raise UsageError(f"unknown experiment {name!r}.{did_you_mean(name, known)}")
@@ -118,7 +127,7 @@ def _run(arguments: list[str], console: Console) -> None:
     if arguments and arguments[0] in ("-h", "--help"):
         print(RUN_HELP.format(names=", ".join(names())), end="")
         return
-    command = f"python run.py run {shlex.join(arguments)}"
+    command = _command("run", arguments)
     quick = "--smoke" in arguments
     arguments = [word for word in arguments if word != "--smoke"]
     if not arguments or arguments[0].startswith("-"):
@@ -213,7 +222,7 @@ def _evaluate(arguments: list[str], console: Console) -> None:
     words, options = _options(arguments, usage, ("--data.dir",))
     if len(words) > 1:
         raise UsageError("evaluate takes one run; use report for several")
-    command = f"python run.py evaluate {shlex.join(arguments)}"
+    command = _command("evaluate", arguments)
     with closing(Screen(console)) as screen:
         run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
         results = summary.summarise(run, command, screen)

@@ -28,11 +28,11 @@ class Experiment:
     """Names the run's folder."""
     data: Data = dataclasses.field(default_factory=Data)
     teacher: ModelConfig | None = dataclasses.field(
-        default=None, metadata=variants({"none": None, **MODELS})
+        default=None, metadata=variants(MODELS, or_none=True)
     )
     """The large network."""
     assistant: ModelConfig | None = dataclasses.field(
-        default=None, metadata=variants({"none": None, **MODELS})
+        default=None, metadata=variants(MODELS, or_none=True)
     )
     """One of a size between: it learns from the teacher, and the student from it (Mirzadeh et al.
     2020)."""

@@ -1,6 +1,7 @@
 """What a stage of an experiment is, as data: train, distil or prune."""
 
 import dataclasses
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,9 +17,10 @@ Role = Literal["teacher", "assistant", "student"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def variants(table: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a field whose value a flag picks from a table by plain name."""
-    return {"variants": table}
+def variants(table: dict[str, Any], or_none: bool = False) -> dict[str, Any]:
+    """Metadata of a field whose value a flag picks from a table by plain name; of the table itself,
+    to which entries may be added later."""
+    return {"variants": ChainMap(table, {"none": None}) if or_none else table}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,7 @@ class Prune(Distill):
     exclude: tuple[str, ...] = ()
     """Regular expressions of parameters that are left alone."""
     penalty: PruningLoss | None = dataclasses.field(
-        default=None, metadata=variants({"none": None, **PENALTIES})
+        default=None, metadata=variants(PENALTIES, or_none=True)
     )
     """Regulariser on the weights."""
 

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 import tyro
@@ -14,7 +14,7 @@ from kd_jax.distill.presets import PRESETS, find
 from kd_jax.distill.presets import preset as published
 from kd_jax.errors import UsageError, did_you_mean
 
-Table = dict[str, Any]  # the variants of a field by plain name
+Table = Mapping[str, Any]  # the variants of a field by plain name
 Given = tuple[str, list[str]]  # a flag as it was written, and the words after it
 
 
@@ -49,7 +49,7 @@ def _is_of_learning(experiment: Experiment, name: str) -> bool:
 
 def _applied(experiment: Experiment, given: list[Given]) -> Experiment:
     """With these flags; variants first, for their own fields become flags."""
-    tables = {name: kind for name, kind in known(experiment).items() if isinstance(kind, dict)}
+    tables = {name: kind for name, kind in known(experiment).items() if isinstance(kind, Mapping)}
     chosen = experiment
     for flag, words in given:
         name = _field(flag)
@@ -236,7 +236,7 @@ def _description(experiment: Experiment) -> str:
     """Help text: the stages, and which flags pick variants by plain name."""
     slots: dict[tuple[str, ...], list[str]] = {}
     for name, kind in known(experiment).items():
-        if isinstance(kind, dict):
+        if isinstance(kind, Mapping):
             slots.setdefault(tuple(kind), []).append(f"--{_dashed(name)}")
     lines = [f"Stages: {', '.join(experiment.stages)}."]
     lines += ["--smoke, anywhere: a check of less than a minute; see run.py run --help."]

@@ -22,6 +22,21 @@ CLASSES: dict[str, type] = {
     **{cls.__name__: cls for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune)},
 }
 
+_SOURCES: dict[type, str] = {}  # of classes that are not the package's: a hash of where they stand
+
+
+def know(cls: type, source: str) -> None:
+    """Makes a class known that is not the package's; `source` stands for its program text in the
+    name of what it computes."""
+    if CLASSES.get(cls.__name__) is not cls:
+        CLASSES[cls.__name__] = cls
+        _SOURCES[cls] = source
+
+
+def added(cls: type) -> bool:
+    """Whether a class was made known by `know`."""
+    return cls in _SOURCES
+
 
 def to_data(value: Any) -> Any:
     """Nested dataclasses as nested dicts that JSON can hold; each names its class."""
@@ -46,6 +61,8 @@ def from_data(data: Any, where: str = "config") -> Any:
     cls = CLASSES.get(str(data["class"]))
     if cls is None:
         hint = did_you_mean(str(data["class"]), CLASSES)
+        own = " If it is of a file of your own, add --use FILE.py."
+        hint = hint if "Did you mean" in hint else own
         raise UsageError(f"{where}: unknown class {data['class']!r}.{hint}")
     known = {f.name for f in dataclasses.fields(cls)}
     fields = {name: item for name, item in data.items() if name != "class"}
@@ -101,7 +118,8 @@ def what(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [f for f in dataclasses.fields(value) if not f.metadata.get("where")]
         named = {f.name: what(getattr(value, f.name)) for f in fields}
-        return {"class": type(value).__name__, **named}
+        source = {"source": _SOURCES[type(value)]} if added(type(value)) else {}
+        return {"class": type(value).__name__, **source, **named}
     if isinstance(value, dict):
         return {name: what(item) for name, item in value.items()}
     if isinstance(value, tuple):

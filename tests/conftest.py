@@ -38,6 +38,21 @@ def call(capsys, monkeypatch):
     return main
 
 
+@pytest.fixture
+def unextended():
+    """What a test adds to the package by files outside it is gone after the test."""
+    from kd_jax import extensions, serialize
+
+    tables = [*(table for table, _ in extensions.TABLES.values()), serialize.CLASSES]
+    before = [dict(table) for table in tables]
+    yield
+    extensions._FILES.clear()
+    serialize._SOURCES.clear()
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
 @pytest.fixture(scope="module")
 def quick():
     """XLA optimises little, as in a smoke run: compiling is most of what small stages take."""

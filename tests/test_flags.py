@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 from tiny_experiment import tiny
@@ -175,7 +176,7 @@ def test_help_lists_every_flag_and_follows_the_picked_variants(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     picked = parse("--student", "resnet8")
-    tables = {name for name, kind in flags.known(picked).items() if isinstance(kind, dict)}
+    tables = {name for name, kind in flags.known(picked).items() if isinstance(kind, Mapping)}
     for name in flags.known(picked):
         assert f"--{name.replace('_', '-')}" in text, name
     assert "--student.shortcut" in text

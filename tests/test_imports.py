@@ -30,7 +30,7 @@ jobs roofline
 taught
 stages
 __init__
-logs flags startup
+logs flags startup extensions
 sweep
 runs
 pipeline

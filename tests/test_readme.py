@@ -12,7 +12,7 @@ from kd_jax import cli, results
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-PYTHON = [text for language, text in BLOCKS if language == "python"]
+LOSS, *PYTHON = [text for language, text in BLOCKS if language == "python"]
 SHELL = [text for language, text in BLOCKS if language == "bash"]
 
 
@@ -28,6 +28,16 @@ def test_python_block(block, capsys):
     printed = capsys.readouterr().out
     accuracy = float(re.search(r"'accuracy': \[([\d.]+)", printed).group(1))
     assert accuracy > 0.6, printed  # ten classes: far from chance
+
+
+@pytest.mark.usefixtures("unextended")
+def test_the_loss_of_ones_own(call, tmp_path):
+    file = tmp_path / "my_loss.py"
+    file.write_text(LOSS, encoding="utf-8")
+    flags = "--distill.terms kd+mine --distill.terms.mine.power 1.5 --help"
+    status, out, _ = call("run", "digits", "--use", file, *flags.split())
+    assert status == 0
+    assert "--distill.terms.mine.power" in out
 
 
 def test_first_two_blocks_are_the_main_job_and_the_tests():
