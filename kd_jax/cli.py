@@ -11,11 +11,19 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
 import experiments
-from kd_jax import cli_plan, extensions, flags, hosts, pipeline, report, serialize, summary
+from kd_jax import (
+    cli_list,
+    cli_plan,
+    extensions,
+    flags,
+    hosts,
+    pipeline,
+    report,
+    serialize,
+    summary,
+)
 from kd_jax.bench import command as bench
 from kd_jax.config import Experiment, smoke
 from kd_jax.errors import UsageError, did_you_mean, trouble
@@ -31,7 +39,8 @@ usage: python run.py [VERB] ...
                        --only STAGE ... runs just these stages and what they need
   plan NAME --topology v5e:4x4
                        what it would take on TPU chips that are not there: memory, work, time
-  list                 the experiments: what, on which data, at what cost
+  list                 the experiments: what, on which data, at what cost;
+                       list terms: the distillation terms and their papers
   evaluate RUN         read the networks of a run's folder and evaluate them anew
   report RUN ...       tables and plots again, or across runs; --out FOLDER writes them there
   bench [CASE ...]     how fast training steps are; --against torch compares with PyTorch
@@ -169,23 +178,7 @@ def _plan(arguments: list[str], console: Console) -> None:
 
 
 def _list(arguments: list[str], console: Console) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print("usage: python run.py list\n\nThe experiments: what, on which data, at what cost.")
-        return
-    if arguments:
-        raise UsageError(f"list takes no arguments, but got {' '.join(arguments)}")
-    for name in names():
-        text = importlib.import_module(f"experiments.{name}").__doc__ or ""
-        lines = text.strip().splitlines()
-        facts = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-        # No table: it would cut the names, which are what one has to type.
-        console.print(Text(name, style="bold"))
-        for text in (
-            lines[0],
-            f"data: {facts.get('Data', '?')}",
-            f"cost: {facts.get('Cost', '?')}",
-        ):
-            console.print(Padding(Text(text), (0, 0, 0, 4)))
+    cli_list.main(arguments, console, names())
 
 
 def _options(

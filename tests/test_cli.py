@@ -129,7 +129,7 @@ NAMES = "run takes an experiment's name first: cifar10_resnet, "
         (["plan", "digits", "--batch", "x", "--topology=v5e:2x2"], "--batch 'x': must be a whole"),
         (["plan", "digits", "--batch", "1", "2"], "--batch takes one value, but got 1 2"),
         (["plan", "digits", "--sedes", "3"], "unknown flag --sedes. Did you mean --seeds?"),
-        (["list", "x"], "list takes no arguments, but got x"),
+        (["list", "x"], "list takes nothing, or terms, but got x"),
         (["evaluate"], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", ""], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", "a", "b"], "evaluate takes one run; use report for several"),

@@ -42,7 +42,7 @@ environment noise labels figures
 columns notes heatmaps
 plots
 summary report progress bench plan_table
-cli_plan
+cli_plan cli_list
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}

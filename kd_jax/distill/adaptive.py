@@ -1,5 +1,7 @@
 """KD that adapts: to each example's logits, by a learned temperature, by the student's progress."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -23,6 +25,8 @@ class LSKD(KD):
     teacher's range of logits, only their order and proportions.
     """
 
+    about: ClassVar[str] = "the teacher's probabilities from standardised logits"
+
     temperature: float = 2.0
     weight: float = 9.0
 
@@ -42,6 +46,8 @@ class CTKD(Term):
     Theirs raises λ once an epoch, from the first; their released flag was inverted, so that θ
     descended.
     """
+
+    about: ClassVar[str] = "KD whose temperature is trained against the student, ever harder"
 
     low: float = 1.0
     """The lowest temperature, > 0."""
@@ -86,6 +92,8 @@ class WSLD(Softened):
     the student is ahead of its teacher count less. H(p_t, p_s) is the soft cross-entropy, as in
     the common code, so that the teacher's entropy is in the value.
     """
+
+    about: ClassVar[str] = "KD that weighs each example by who knows it better"
 
     weight: float = 2.25
 

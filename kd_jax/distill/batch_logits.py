@@ -1,5 +1,7 @@
 """Distillation from how the logits of a whole batch are related. Each loss is a scalar."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -23,6 +25,8 @@ class DIST(Softened):
     https://arxiv.org/abs/2205.10536, beside 1 × hard labels. Defaults are those for CIFAR-100; on
     ImageNet T is 1.
     """
+
+    about: ClassVar[str] = "correlation with the teacher, by example and by class"
 
     beta: float = 1.0
     """β, the weight of relations between classes."""
@@ -60,6 +64,8 @@ class ClassRelation(Softened):
     as B² with the batch.
     """
 
+    about: ClassVar[str] = "how the classes relate in a batch"
+
     weight: float = 0.9
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
@@ -81,6 +87,10 @@ class MLKD(LogitTerm):
     Their code reduces the losses before it masks them, which only scales them; here the masks do
     what they are for.
     """
+
+    about: ClassVar[str] = (
+        "examples, relations in the batch and relations of classes, at several temperatures"
+    )
 
     temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0)
     """T of each summand."""

@@ -67,6 +67,8 @@ class TinyBERTHidden(TinyBERT):
     W of their own, and there is no b: see `form`. Any places will do for tokens, [B, ..., D].
     """
 
+    about: ClassVar[str] = "hidden states of embeddings and blocks"
+
     form: Literal["code", "paper"] = "code"
     """The authors' code or their paper."""
 
@@ -111,6 +113,8 @@ class TinyBERTAttention(TinyBERT):
     less counts as 0: it is of a token that a mask leaves out.
     """
 
+    about: ClassVar[str] = "attention scores of each block"
+
     kind: ClassVar[str] = "attention"
     rank: ClassVar[int | None] = 4
     axes: ClassVar[str] = "attention scores [batch, heads, tokens, tokens]"
@@ -141,6 +145,8 @@ class MiniLM(FeatureTerm):
     differ, numbers of heads may not. Taps are the scores, before the softmax, and the values of any
     one block.
     """
+
+    about: ClassVar[str] = "the last block's attention, and how its values relate"
 
     kind: ClassVar[str] = "last_attention"
     rank: ClassVar[int | None] = 4

@@ -55,6 +55,8 @@ class AB(Boundaries):
       margin: m.
     """
 
+    about: ClassVar[str] = "which neurons of the teacher fire"
+
     margin: float = 1.0
 
     def __call__(self, pairs: Pairs, params: Tree) -> Array:
@@ -81,6 +83,8 @@ class OFD(Boundaries):
     well where a shortcut is added to it; but they move a little in the first steps. The authors'
     code leaves the teacher's batch norms in training mode; here it is as it is evaluated.
     """
+
+    about: ClassVar[str] = "maps before their activation by partial squared error, with margins"
 
     weight: float = 1e-3
 

@@ -36,6 +36,8 @@ class ND(FeatureTerm):
       dropout: within the projector.
     """
 
+    about: ClassVar[str] = "direction of the class's mean embedding, and the teacher's norm"
+
     dropout: float = 0.5
     weight: float = 2.0
 

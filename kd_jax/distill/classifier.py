@@ -63,6 +63,8 @@ class SRRL(FeatureTerm):
       teacher_classifier: path of the teacher's last linear layer.
     """
 
+    about: ClassVar[str] = "embeddings, judged by the teacher's classifier too"
+
     beta: float = 1.0
     teacher_classifier: str = "classifier"
 
@@ -110,6 +112,8 @@ class CATKD(FeatureTerm):
       normalise: compare where the maps are, not how large.
       student_classifier, teacher_classifier: paths of the last linear layers.
     """
+
+    about: ClassVar[str] = "class activation maps"
 
     resolution: int = 2
     normalise: bool = False
@@ -167,6 +171,8 @@ class SimKD(FeatureTerm):
     Attributes:
       reduction: the teacher's channels over those within P.
     """
+
+    about: ClassVar[str] = "the last maps, to be read by the teacher's classifier"
 
     reduction: int = 2
 

@@ -42,6 +42,10 @@ class CRD(FeatureTerm):
       momentum: of the banks.
     """
 
+    about: ClassVar[str] = (
+        "which embedding of the teacher is of the same example, against many others"
+    )
+
     dim: int = 128
     negatives: int = 16384
     shared: bool = False

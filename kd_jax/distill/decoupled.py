@@ -4,6 +4,8 @@ The target y is the class that has most of the label's distribution: that of the
 mixup that of the larger share.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -46,6 +48,8 @@ class DKD(Softened):
     −inf for a confident network; here it is a log-sum-exp of logits.
     """
 
+    about: ClassVar[str] = "the target class and all others, each with a weight of its own"
+
     alpha: float = 1.0
     """α, the weight of the target class against the rest."""
     beta: float = 8.0
@@ -75,6 +79,8 @@ class NKD(Softened):
     1 × hard labels. Defaults are those for CIFAR-100; on ImageNet γ is 1.5 and T is 1. These are
     cross-entropies, so that it is not zero where the student has become the teacher.
     """
+
+    about: ClassVar[str] = "the target class, and the others normalised among themselves"
 
     gamma: float = 3.5
     """γ, the weight of the other classes."""

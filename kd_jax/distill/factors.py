@@ -38,6 +38,8 @@ class FT(FeatureTerm):
       form: the usual code or the paper.
     """
 
+    about: ClassVar[str] = "factors of the maps by a paraphraser and a translator"
+
     reduction: int = 2
     paraphrase: float = 30.0
     form: Literal["code", "paper"] = "code"

@@ -25,6 +25,8 @@ class AT(FeatureTerm):
     ½‖â_s − â_t‖ of each example, that is eq. 2 with p = 2 without its β.
     """
 
+    about: ClassVar[str] = "where the maps' energy lies"
+
     form: Literal["code", "paper"] = "code"
     """The authors' code or their paper."""
     weight: float = 1000.0
@@ -61,6 +63,8 @@ class FitNet(FeatureTerm):
     where it is half as large, r is a transposed convolution; otherwise a valid convolution whose
     window is what the sizes differ by.
     """
+
+    about: ClassVar[str] = "a map of the middle by squared error, through a trained convolution"
 
     weight: float = 100.0
 

@@ -30,6 +30,8 @@ class MGD(FeatureTerm):
       masked: how often, λ in [0, 1].
     """
 
+    about: ClassVar[str] = "the teacher's maps generated from masked ones of the student"
+
     mask: Literal["channel", "spatial"] = "channel"
     masked: float = 0.15
     weight: float = 7e-5

@@ -60,6 +60,8 @@ class KD(Softened):
     Defaults are those of the common CIFAR-100 benchmark, beside 0.1 × hard labels.
     """
 
+    about: ClassVar[str] = "the teacher's probabilities at a temperature"
+
     weight: float = 0.9
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
@@ -80,6 +82,10 @@ class Mixture(LogitTerm):
     Attributes:
       alpha: α in [0, 1]; 1 is plain supervised training, 0 learns from the teacher alone.
     """
+
+    about: ClassVar[str] = (
+        "labels and the teacher's probabilities, mixed by α, without a temperature"
+    )
 
     alpha: float = 0.5
 
@@ -102,6 +108,8 @@ class LogitRegression(LogitTerm):
     Ba, Caruana, "Do Deep Nets Really Need to be Deep?", 2014, https://arxiv.org/abs/1312.6184.
     The paper has ½ Σ_k, that is K/2 times this; the mean is what later codebases compare with.
     """
+
+    about: ClassVar[str] = "the teacher's logits by squared error"
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
         del targets

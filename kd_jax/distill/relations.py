@@ -49,6 +49,8 @@ class SP(Relation):
     https://arxiv.org/abs/1907.09682.
     """
 
+    about: ClassVar[str] = "similarities of examples by their maps"
+
     weight: float = 3000.0
 
     kind: ClassVar[str] = "last"
@@ -70,6 +72,8 @@ class CC(FeatureTerm):
     Attributes:
       dim: of the common space.
     """
+
+    about: ClassVar[str] = "how neighbours in the batch differ, in student and teacher"
 
     dim: int = 128
     weight: float = 0.02
@@ -111,6 +115,8 @@ class RKD(Relation):
       distance, angle: λ_D and λ_A.
     """
 
+    about: ClassVar[str] = "distances and angles between examples"
+
     distance: float = 25.0
     angle: float = 50.0
 
@@ -148,6 +154,8 @@ class PKT(Relation):
     https://arxiv.org/abs/1803.10837. The authors' code takes the mean over B², not the paper's sum,
     and has 1e-7 at each norm and in the logarithm.
     """
+
+    about: ClassVar[str] = "similarities of examples as probabilities"
 
     weight: float = 30000.0
 

@@ -33,6 +33,8 @@ class ReviewKD(FeatureTerm):
       width: at most so many channels where features are fused; otherwise the deepest one's.
     """
 
+    about: ClassVar[str] = "each stage of the teacher from all deeper ones of the student, fused"
+
     width: int = 512
     weight: float = 5.0
     warmup: float = 20.0

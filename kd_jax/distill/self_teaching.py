@@ -33,6 +33,8 @@ class BYOT(Term):
     H(p, p_i) is the soft cross-entropy, and the squares are summed over the batch, there of 128.
     """
 
+    about: ClassVar[str] = "exits at earlier stages learn from the network's own output"
+
     student_taps: Names = ()
     """Features that exits leave from and, last, f; none: the ends of all stages but the last, and
     what the classifier is given."""

@@ -33,6 +33,8 @@ class KDSVD(FeatureTerm):
       vectors: k.
     """
 
+    about: ClassVar[str] = "singular vectors of successive stages"
+
     vectors: int = 1
 
     rank: ClassVar[int | None] = 4

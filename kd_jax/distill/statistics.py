@@ -28,6 +28,8 @@ class NST(FeatureTerm):
     https://arxiv.org/abs/1707.01219, with its polynomial kernel (d = 2, c = 0).
     """
 
+    about: ClassVar[str] = "distributions of channels by maximum mean discrepancy"
+
     weight: float = 50.0
 
     rank: ClassVar[int | None] = 4
@@ -70,6 +72,8 @@ class VID(FeatureTerm):
     Attributes:
       variance: σ² at the start.
     """
+
+    about: ClassVar[str] = "mutual information of the maps, with trained variances"
 
     variance: float = 5.0
 
@@ -125,6 +129,8 @@ class FSP(FeatureTerm):
     weighs it by 1 in that stage (its 50 is for one in which it does nothing). Student and teacher
     have equal widths there; where they differ, the student's maps pass trained 1x1 convolutions.
     """
+
+    about: ClassVar[str] = "Gram matrices between successive stages"
 
     kind: ClassVar[str] = "from_stem"
     rank: ClassVar[int | None] = 4

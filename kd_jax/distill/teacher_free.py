@@ -44,6 +44,8 @@ class LabelSmoothing(LabelTerm):
     hard labels beside it must be 0.
     """
 
+    about: ClassVar[str] = "labels with a share for the other classes"
+
     epsilon: float = 0.1
     """ε in [0, 1]."""
     over: Literal["all", "others"] = "all"
@@ -71,6 +73,8 @@ class TfKDVirtual(LabelTerm):
     this: the default weight is their ResNet-18's on CIFAR-100, 0.1 · 100, beside 0.9 × hard labels.
     """
 
+    about: ClassVar[str] = "a made-up teacher that is right with a fixed confidence"
+
     correct: float = 0.99
     """a, what the virtual teacher gives the target."""
     temperature: float = 20.0
@@ -96,6 +100,8 @@ class TfKDSelf(KD):
     hard labels + α·multiplier × this: the default weight is their ResNet-18's on CIFAR-100,
     0.95 · 50, beside 0.05 × hard labels; others have T = 20 and a multiplier of 1.
     """
+
+    about: ClassVar[str] = "KD by the same network, trained before"
 
     temperature: float = 6.0
     weight: float = 47.5

@@ -66,6 +66,9 @@ def ramp(epochs: Array, length: float) -> Array:
 class Term:
     """A term of the objective: weight · factor(epoch) · mean_B[value]."""
 
+    about: ClassVar[str] = ""
+    """What the student learns, in a few words."""
+
     weight: float = 1.0
     """Its factor in the objective, >= 0."""
     start: float = 0.0

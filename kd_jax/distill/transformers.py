@@ -1,5 +1,7 @@
 """Distillation from logits as it was published with Transformers."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -35,6 +37,8 @@ class DeiTHard(OfSecondHead):
     student without that token learns both by its one head.
     """
 
+    about: ClassVar[str] = "the teacher's choice as a label, by a token of its own"
+
     weight: float = 0.5
 
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
@@ -53,6 +57,8 @@ class DeiTSoft(OfSecondHead, KD):
     divergence is `KD`.
     """
 
+    about: ClassVar[str] = "the teacher's probabilities, by a token of its own"
+
     temperature: float = 3.0
     weight: float = 0.1
 
@@ -68,6 +74,8 @@ class SoftCrossEntropy(Softened):
     Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", 2020,
     https://arxiv.org/abs/1909.10351, section 3.1; the mean over classes is their code's.
     """
+
+    about: ClassVar[str] = "the teacher's probabilities by cross-entropy, a mean over classes"
 
     temperature: float = 1.0
 
@@ -87,6 +95,8 @@ class GKD(Softened):
     0 at β = 0 and β = 1; as in the common code it is KL(p_t ‖ p_s) and KL(p_s ‖ p_t) there, what it
     tends to when it is divided by β or by 1 − β.
     """
+
+    about: ClassVar[str] = "generalised Jensen-Shannon divergence from the teacher"
 
     beta: float = 0.5
     """β in [0, 1]: towards 0 the student covers what the teacher finds likely, towards 1 it seeks

@@ -32,6 +32,8 @@ class USKD(Term):
     larger share alone is one.
     """
 
+    about: ClassVar[str] = "soft labels from a weak head and Zipf's law"
+
     student_taps: Names = ()
     """The student's feature that the weak head reads; none: the end of the last stage but one."""
     alpha: float = 0.1
