@@ -13,6 +13,7 @@ from kd_jax.models import MODELS
 from kd_jax.nnx_models import from_nnx
 from kd_jax.optim import Optim
 from kd_jax.prune import Cubic, Iterative, OneShot, PruningLoss
+from kd_jax.reuse import reused
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
 from kd_jax.state import Snapshot, network
@@ -48,4 +49,5 @@ __all__ = [
     "network",
     "of_variant",
     "preset",
+    "reused",
 ]

@@ -77,6 +77,9 @@ class Distill(Train):
     these with weights found in each step, the common descent direction (AE-KD, Du et al. 2020)."""
     teacher_weights: tuple[float, ...] = ()
     """Shares of several teachers; none: equal ones."""
+    classifier: Literal["own", "teacher"] = "own"
+    """teacher: the student's last map, projected, is read by the teacher's classifier, now and for
+    good (SimKD, Chen et al. 2022)."""
     gradient_norms: bool = True
     """Log the norm of the gradient of each part of the loss, by one batch at each epoch's end."""
     hard_weight: float = 0.1
@@ -130,6 +133,11 @@ class Distill(Train):
         )
 
     def _check_who_teaches(self) -> None:
+        require(
+            self.classifier == "own" or (len(self.teachers) == 1 and not self.start),
+            f"classifier {self.classifier} needs one teacher, and no start: it is another network "
+            "than the one that was trained; set classifier to own",
+        )
         require(self.peers >= 2, f"peers {self.peers} must be at least 2")
         require(
             self.taught_by != "average" or self.ema is not None,

@@ -49,11 +49,14 @@ class Model:
       forward: see Forward; in evaluation mode the collections come back unchanged.
       tapped: paths of modules -> the same network, whose features also hold what these put out,
         by path; None where it can't tell.
+      adopts: a teacher's variables -> collections that the network takes from it before the first
+        step; None where it takes nothing.
     """
 
     init: Callable[[Array, Array], Variables]
     forward: Forward
     tapped: "Callable[[tuple[str, ...]], Model] | None" = None
+    adopts: "Callable[[Variables], Variables] | None" = None
 
 
 def outputs_of(result: Any) -> Outputs:

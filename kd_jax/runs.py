@@ -9,9 +9,11 @@ from kd_jax import many
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Experiment, Prune
 from kd_jax.data import Dataset
+from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
+from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
 from kd_jax.state import Snapshot
 from kd_jax.sweep import Variant
@@ -54,7 +56,18 @@ class Run:
         return self.variants[stage].base if stage in self.variants else stage
 
     def model(self, stage: str) -> Model:
-        return self.models[self.experiment.stages[stage].model]
+        """Of a stage's result: that of what it starts from, or of its role; with its teacher's
+        classifier where it is to have that."""
+        description = self.experiment.stages[stage]
+        if description.start:
+            return self.model(description.start)
+        model = self.models[description.model]
+        if getattr(description, "classifier", "own") == "own":
+            return model
+        terms = getattr(description, "terms", {}).values()
+        reductions = [term.reduction for term in terms if isinstance(term, SimKD)]
+        teacher = self.model(description.teachers[0])  # type: ignore[union-attr]
+        return reused(model, teacher, self.data.spec.shape, *reductions[:1])
 
     def store(self, stage: str, seeds: Seeds) -> Store:
         """Of a stage and those that train together with it."""

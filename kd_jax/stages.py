@@ -21,7 +21,7 @@ from kd_jax.forward import Model
 from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
 from kd_jax.loop import Reporter, Silent, fit
 from kd_jax.metrics import accuracy, agreement, cross_entropy, predictions
-from kd_jax.state import Snapshot
+from kd_jax.state import Snapshot, TrainState
 from kd_jax.taught import outputs_of, teacher_of
 from kd_jax.tree import named_leaves
 
@@ -71,7 +71,7 @@ def run(
     prepared = prepare(variants, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
     start = prepared.put(start)  # it may come from other devices
-    state = prepared.begin(start)
+    state = _begin(prepared, start, teacher)
     facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps}
     soft = None
     if teacher is not None:
@@ -89,6 +89,19 @@ def run(
         store.finish(snapshot, {**facts, "seconds": seconds})
     report.end(name, seconds)
     return snapshot
+
+
+def _begin(prepared: Prepared, start: Snapshot | None, teacher: Taught | None) -> TrainState:
+    """The state at step 0, with what the network takes from its teacher."""
+    state, adopts = prepared.begin(start), prepared.program.model.adopts
+    if start is not None or adopts is None:
+        return state
+    require(teacher is not None, "the network takes a part of its teacher's: name a teacher")
+    assert teacher is not None
+    taken = adopts(teacher[1].variables)
+    runs = len(prepared.seeds) * len(prepared.variants)
+    taken = jax.tree.map(lambda x: jnp.repeat(x, runs // x.shape[0], axis=0), taken)
+    return state_lib.adopting(state, prepared.put(taken))
 
 
 def _check_networks(

@@ -1,5 +1,6 @@
 """What a run carries from step to step, and what a finished stage hands on."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -89,6 +90,15 @@ def start(
         opt_state=transform(optim).init(params),
         extra=extra,
     )
+
+
+def adopting(state: TrainState, collections: dict[str, Tree]) -> TrainState:
+    """The state with these collections in the place of its own, in its averages too."""
+    put = lambda before: {**before, **jax.tree.map(jnp.copy, collections)}  # noqa: E731
+    extra = dict(state.extra)
+    if "ema" in extra:
+        extra["ema"] = {**extra["ema"], "collections": put(extra["ema"]["collections"])}
+    return dataclasses.replace(state, collections=put(state.collections), extra=extra)
 
 
 def rest(state: TrainState) -> Snapshot:

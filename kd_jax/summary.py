@@ -19,6 +19,7 @@ from kd_jax.errors import UsageError
 from kd_jax.loop import Reporter
 from kd_jax.prune import masks as masks_lib
 from kd_jax.results import DataFacts, Layer, Results, Row
+from kd_jax.reuse import REUSED
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
 
@@ -160,19 +161,19 @@ def _row(
     networks = [jax.tree.map(lambda x, i=i: x[i], net) for net, n in groups for i in range(n)]
     first = networks[0]
     reports = [masks_lib.report(network.masks, network.params) for network in networks]
-    model = run.model(stage)
+    model, lent = run.model(stage), first.collections.get(REUSED, {})
     history = run.history(stage)
     done = [run.facts(stage, seeds) or {} for seeds in run.groups]
     return Row(
         stage=stage,
         label=run.label(stage),
-        model=_short(run.experiment, stage),
+        model=_short(run.experiment, stage) + " and its teacher's classifier" * bool(lent),
         **_predicted(z, labels, logits[reference][0]),
         validation_accuracy=history[-1].get("validation_accuracy") if history else None,
         agrees_with=reference,
         similarity=alike,
-        parameters=tree.count(first.params),
-        nonzero=[tree.count_nonzero(network.params) for network in networks],
+        parameters=tree.count((first.params, lent)),
+        nonzero=[tree.count_nonzero((n.params, n.collections.get(REUSED))) for n in networks],
         prunable=reports[0]["prunable"],
         sparsity=[r["sparsity"] for r in reports] if reports[0]["prunable"] else None,
         layers=_layers(reports),

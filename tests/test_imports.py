@@ -19,7 +19,7 @@ data augment
 models forward optim cost
 distill prune nnx_models
 teacher devices state
-ensembles
+ensembles reuse
 config_stages
 config objective metrics cka program
 serialize lessons many events checkpoint

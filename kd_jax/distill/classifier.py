@@ -1,5 +1,6 @@
 """Distillation with the networks' classifiers: their last linear layer, [C] -> [K]."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,9 +13,11 @@ from kd_jax.distill.norms import unit
 from kd_jax.distill.taps import FeatureTerm, Pairs
 from kd_jax.distill.term import Lesson, Own
 from kd_jax.errors import require
+from kd_jax.forward import Outputs
 from kd_jax.tree import Tree, traceable
 
 Array = jax.Array
+PROJECTED = "projected"  # the feature of a student that has a projector of its own
 
 
 def linear(params: Any, path: str, width: int, field: str) -> Tree:
@@ -164,9 +167,10 @@ class SimKD(FeatureTerm):
 
     Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", 2022,
     https://arxiv.org/abs/2203.14001. There it is all that the student learns from (hard weight 0),
-    and what is used is the student up to its last map, P and the teacher's classifier: here P is a
-    part of the term, and the student's own classifier learns from other terms and labels, if any.
-    F_t is the teacher's map after its last ReLU.
+    and what is used is the student up to its last map, P and the teacher's classifier: set the
+    stage's `classifier` to teacher for this, and P is a part of the network, whose feature
+    `projected` is P(F_s). Otherwise P is a part of the term, and the student's own classifier
+    learns from other terms and labels. F_t is the teacher's map after its last ReLU.
 
     Attributes:
       reduction: the teacher's channels over those within P.
@@ -179,6 +183,18 @@ class SimKD(FeatureTerm):
     kind: ClassVar[str] = "last"
     teacher_kind: ClassVar[str] = "last_pre"
     rank: ClassVar[int | None] = 4
+
+    def reads(self, student: Outputs, teacher: Outputs | None) -> tuple[list[str], list[str]]:
+        if self.projected(student):
+            return dataclasses.replace(self, student_taps=(PROJECTED,)).reads(student, teacher)
+        return super().reads(student, teacher)
+
+    def projected(self, student: Outputs) -> bool:
+        """Whether the student has a projector of its own."""
+        return not self.student_taps and PROJECTED in student.features
+
+    def init(self, key: Array, student: Outputs, teacher: Outputs | None, labels: Array) -> Own:
+        return Own() if self.projected(student) else super().init(key, student, teacher, labels)
 
     def connectors(self, key: Array, pairs: Pairs) -> Tree:
         made = {}

@@ -20,6 +20,7 @@ class Preset:
       source: where it is written down.
       pairs: fields of the terms that were published for a pair.
       mixup: α of the stage's mixup, where the method needs it.
+      classifier: whose the student ends in, its own or the teacher's.
     """
 
     hard_weight: float
@@ -27,6 +28,7 @@ class Preset:
     source: str
     pairs: Mapping[Pair, Changes] = dataclasses.field(default_factory=dict)
     mixup: float | None = None
+    classifier: str = "own"
 
 
 def each(path: str, values: Mapping[Any, tuple[Pair, ...]]) -> dict[Pair, Changes]:

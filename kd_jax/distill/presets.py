@@ -58,6 +58,8 @@ def preset(
     changes = found[0] if found else {}
     terms = {n: dataclasses.replace(t, **changes.get(n, {})) for n, t in entry.terms.items()}
     fields: dict[str, Any] = {"hard_weight": entry.hard_weight, "terms": terms}
+    if entry.classifier != "own":
+        fields["classifier"] = entry.classifier
     if entry.mixup is not None:
         fields["augment"] = dataclasses.replace(augment or Augment(), mixup=entry.mixup)
     return fields

@@ -1,7 +1,6 @@
 """What methods that read features were published with.
 
-AB, FSP and SimKD are not among them: the first two are a stage before the one on labels, and what
-comes out of the third ends in the teacher's classifier.
+AB and FSP are not among them: they are a stage of their own before the one on labels.
 """
 
 from kd_jax.distill import (
@@ -26,6 +25,7 @@ from kd_jax.distill import (
     VID,
     FitNet,
     ReviewKD,
+    SimKD,
     Term,
 )
 from kd_jax.distill.pairs import (
@@ -85,6 +85,7 @@ FEATURES: dict[str, Preset] = {
     **beside("srrl", SRRL(weight=1.0, beta=5.0), CLS_KD),
     **with_kd("srrl", SRRL(weight=1.0, beta=1.0)),
     **beside("mgd", MGD(weight=1.2e-3, mask="channel", masked=0.15), CLS_KD),
+    "simkd": Preset(0.0, {"simkd": SimKD(weight=1.0, reduction=2)}, SIMKD, classifier="teacher"),
     "byot": Preset(
         0.9,
         {"byot": BYOT(alpha=0.1, temperature=3.0, beta=1e-6)},

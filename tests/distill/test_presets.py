@@ -56,6 +56,7 @@ NUMBERS = {
     "srrl": (1.0, {"srrl": (1.0, None)}),
     "srrl+kd": (1.0, {"srrl": (1.0, None), "kd": (1.0, 4.0)}),
     "mgd": (1.0, {"mgd": (0.0012, None)}),
+    "simkd": (0.0, {"simkd": (1.0, None)}),
     "byot": (0.9, {"byot": (1.0, 3.0)}),
     "reviewkd": (1.0, {"reviewkd": (5.0, None)}),
     "catkd": (1.0, {"catkd": (15.0, None)}),
