@@ -16,6 +16,7 @@ from kd_jax import hosts, tree
 from kd_jax.state import Snapshot
 
 SPENT = "seconds.json"
+PACE = "pace.json"
 
 
 class Store:
@@ -60,6 +61,13 @@ class Store:
         """What `spend` was told last; 0 at the start."""
         path = self.folder / SPENT
         return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+
+    def pace(self, examples_per_second: float | None = None) -> float | None:
+        """Keeps how fast the stage trains, if it is told; what it was told last, None before."""
+        path = self.folder / PACE
+        if examples_per_second is not None:
+            write_json(path, examples_per_second)
+        return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     # At the end -----------------------------------------------------------------------------
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kd_jax.latency import Latency
-from kd_jax.noise import class_gains, spread, summary
+from kd_jax.noise import class_gains, gain, spread, summary
 from kd_jax.results import Results, Row
 from kd_jax.units import amount, duration, ratio, significant
+
+WIDEST = 12  # networks that a table can show side by side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,51 @@ def learnt(results: Sequence[Results]) -> list[Column]:
     return found
 
 
+def compared(results: Sequence[Results]) -> list[Column]:
+    """How each network compares with others, seed by seed, and what a step of its training takes:
+    for a table of its own. None where no run names what to compare with."""
+    named = [name for run in results for row in run.rows for name in row.compared_with or ()]
+    if not named:
+        return []
+    others = [*dict.fromkeys(named)]
+    found = [
+        Column("network", lambda run, row: Cell(row.label), numeric=False),
+        Column("accuracy %", lambda run, row: _percent(row.accuracy)),
+    ]
+    label = lambda name: next(row.label for run in results for row in run.rows if row.stage == name)  # noqa: E731
+    found += [Column(f"against {label(name)}, points", _gain(name)) for name in others]
+    if any(row.step_ms for run in results for row in run.rows):
+        found.append(Column("training step, ms", _step(others[-1])))
+    return found
+
+
+def _gain(other: str) -> Callable[[Results, Row], Cell]:
+    def cell(run: Results, row: Row) -> Cell:
+        if other not in (row.compared_with or ()):
+            return Cell()
+        found = gain(row.accuracy, run.row(other).accuracy)
+        of = found.difference
+        if of.std is None or found.p is None:
+            return Cell(f"{100 * of.mean:+.2f}")
+        p = "p < 0.001" if found.p < 1e-3 else f"p = {found.p:.3f}"
+        return Cell(f"{100 * of.mean:+.2f}", f"± {100 * of.std:.2f}", (p,))
+
+    return cell
+
+
+def _step(other: str) -> Callable[[Results, Row], Cell]:
+    """In brackets, how many times that of another network's training."""
+
+    def cell(run: Results, row: Row) -> Cell:
+        if row.step_ms is None:
+            return Cell()
+        base = run.row(other).step_ms if other in (row.compared_with or ()) else None
+        times = (ratio(row.step_ms / base),) if base else ()
+        return Cell(significant(row.step_ms), extras=times)
+
+    return cell
+
+
 def _spread(values: Sequence[float] | None, scale: float = 1.0) -> Cell:
     return Cell(spread(values, scale)) if values else Cell()
 
@@ -93,9 +140,10 @@ def _divergence(run: Results, row: Row) -> Cell:
 
 
 def by_class(run: Results) -> list[list[str]]:
-    """A table of the accuracy on each class, its head first; empty where it is not known. In
-    brackets the gain over the network that a network is compared with."""
-    rows = [row for row in run.rows if row.class_accuracy]
+    """A table of the accuracy on each class, its head first; empty where it is not known, or where
+    a column a network would be too many. In brackets the gain over the network that a network is
+    compared with."""
+    rows = [row for row in run.rows if row.class_accuracy] if len(run.rows) <= WIDEST else []
     gains = {row.stage: [of.mean for of in each] for row, _, each in class_gains(run)}
 
     def cell(row: Row, place: int) -> str:

@@ -57,6 +57,19 @@ class Compiled:
     record: Callable[..., tuple[Array, Array]]
 
 
+MOST = 12  # stages whose programs are kept
+
+
+def tidy() -> None:
+    """Forgets all programs once there are those of many stages: each holds memory, and on a CPU
+    some hundreds of memory maps, of which a process may have 65,530. To be called between stages;
+    a program that is needed again comes from the cache on the disk."""
+    if build.cache_info().currsize >= MOST:
+        build.cache_clear()
+        predictor.cache_clear()
+        jax.clear_caches()
+
+
 @functools.lru_cache(maxsize=16)
 def build(program: Program, loop: bool) -> Compiled:
     """The programs of all runs that make these static choices. With `loop`, many steps are one

@@ -49,6 +49,9 @@ class Experiment:
     sweep: tuple[str, ...] = ()
     """Settings to compare, STAGE.FIELD=VALUE,VALUE,...: numbers (temperatures, rates, weights,
     sparsities) train in one program, as seeds do; of several, all combinations."""
+    compare: tuple[str, ...] = dataclasses.field(default=(), metadata=WHERE)
+    """Stages with which the networks of all later ones are compared; empty: each with the first of
+    its architecture."""
     seeds: int = 3
     """How many runs, with seeds seed, seed + 1, ..."""
     seed: int = 0
@@ -90,8 +93,9 @@ class Experiment:
         for name, stage in self.stages.items():
             self._check_name(name)
             self._check_stage(name, stage)
-        for name in self.only:
-            self._check_reference("only", name)
+        for field in ("only", "compare"):
+            for name in getattr(self, field):
+                self._check_reference(field, name)
         self._with_needs(self.stages)
         for name, stage in self.stages.items():
             self._check_sparsity(name, stage)

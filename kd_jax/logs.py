@@ -52,18 +52,26 @@ class TensorBoard:
 
 
 class Stopwatch(Silent):
-    """A loop.Reporter that keeps the seconds that a stage has taken, those before a kill too."""
+    """A loop.Reporter that keeps the seconds that a stage has taken, those before a kill too, and
+    how fast it trains: the median over pieces of training."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self.store, self.clock = store, clock
         self._kept = store.spent()
         self._began = clock() - self._kept
+        self._speeds: list[float] = []
 
     def advance(self, step: int, examples_per_second: float) -> None:
+        if examples_per_second > 0:  # of the first piece it is not known
+            self._speeds.append(examples_per_second)
         seconds = self.clock() - self._began
         if seconds - self._kept >= 1.0:  # pieces of training may be much shorter
             self.store.spend(seconds)
             self._kept = seconds
+
+    def end(self, stage: str, seconds: float) -> None:
+        if self._speeds:
+            self.store.pace(float(np.median(self._speeds)))
 
 
 class Several:

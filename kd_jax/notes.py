@@ -17,6 +17,7 @@ READING = (
 
 NAMED = 3  # classes, of those that gained most and of those that lost most
 MANY = 5  # comparisons, from which on chance is worth a word
+FEW = 12  # networks or comparisons of which each gets a sentence; of more, only what stands out
 
 
 def changes(results: Sequence[Results]) -> list[str]:
@@ -31,25 +32,45 @@ def changes(results: Sequence[Results]) -> list[str]:
 
 def findings(results: Sequence[Results]) -> list[str]:
     """How each network's accuracy compares, and whether by more than noise; a sentence each."""
-    lines = []
+    lines, count = [], 0
     for run in results:
-        for row, other, gain in comparisons(run):
-            lines.append(_prefix(results, run) + _sentence(row.label, other.label, gain))
-    if len(lines) >= MANY and any("interval" in line for line in lines):
+        found = comparisons(run)
+        sentences = [_sentence(row.label, other.label, gain) for row, other, gain in found]
+        sentences = sentences if len(found) <= FEW else _outstanding(found)
+        lines += [_prefix(results, run) + sentence for sentence in sentences]
+        count += len(found)
+    if count >= MANY and any("interval" in line for line in lines):
         lines.append(
-            f"These are {len(lines)} comparisons: of twenty without any difference, about one lies "
+            f"These are {count} comparisons: of twenty without any difference, about one lies "
             "beyond a 95 % interval by chance."
         )
     return lines
 
 
+def _outstanding(found: Sequence[tuple[Row, Row, Gain]]) -> list[str]:
+    """Of many comparisons those beyond the noise, the best and the worst first."""
+    lines = []
+    for other in dict.fromkeys(other.label for _, other, _ in found):
+        gains = [(gain, row.label) for row, of, gain in found if of.label == other]
+        beyond = [pair for pair in gains if pair[0].beyond_noise]
+        beyond.sort(key=lambda pair: -pair[0].difference.mean)
+        said = [f"{label} ({100 * gain.difference.mean:+.2f})" for gain, label in beyond]
+        better = sum(gain.difference.mean > 0 for gain, _ in beyond)
+        lines.append(
+            f"Of {len(gains)} compared with {other}, by a 95 % interval, points: better: "
+            f"{', '.join(said[:better]) or 'none'}; worse: {', '.join(said[better:]) or 'none'}."
+        )
+    return lines
+
+
 def classes(results: Sequence[Results]) -> list[str]:
-    """On which classes each network gained and lost most; a sentence each."""
+    """On which classes each network gained and lost most; a sentence each, where they are few."""
     return [
         f"{_prefix(results, run)}{row.label} against {other.label} by class, points: "
         f"{_extremes(run.data.classes, gains)}."
         for run in results
         for row, other, gains in class_gains(run)
+        if len(run.rows) <= FEW
     ]
 
 
@@ -67,12 +88,13 @@ def _class(of: Summary, name: str) -> str:
 
 
 def learnt(results: Sequence[Results]) -> list[str]:
-    """How sure of what the networks are, and how near to their teachers; a sentence each."""
+    """How sure of what the networks are, and how near to their teachers; a sentence each, where
+    they are few."""
     return [
         f"{_prefix(results, run)}{row.label}: {', '.join(_learnt(run, row))}."
         for run in results
         for row in run.rows
-        if row.calibration_error
+        if row.calibration_error and len(run.rows) <= FEW
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from kd_jax import checks, hosts, jobs, stages
+from kd_jax import checks, compiled, hosts, jobs, stages
 from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Distill, Experiment
 from kd_jax.data import Dataset, load, outline
@@ -162,6 +162,7 @@ def train(run: Run, report: Reporter) -> None:
             continue  # it trains with the first of its siblings
         for seeds in run.groups:
             _train_stage(run, stage, seeds, report)
+        compiled.tidy()
 
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 from kd_jax import results as results_lib
 from kd_jax.checkpoint import write_json, write_text
 from kd_jax.columns import Column, by_class, columns
+from kd_jax.columns import compared as compared_columns
 from kd_jax.columns import learnt as learnt_columns
 from kd_jax.errors import UsageError
 from kd_jax.noise import class_gains, summary
@@ -25,6 +26,10 @@ from kd_jax.notes import changes, classes, conventions, findings, learnt, origin
 from kd_jax.results import Results, Row
 
 HISTORIES = "histories.json"
+VERSUS = (
+    "Accuracy compared seed by seed (mean ± standard deviation of the differences; two-sided p of "
+    "Student's t, for each comparison by itself), and what a step of training takes:"
+)
 
 Histories = dict[str, list[dict[str, Any]]]
 
@@ -75,11 +80,12 @@ def show(results: Sequence[Results], console: Console | None = None) -> None:
 
 def markdown(results: Sequence[Results]) -> str:
     """All tables and notes in GitHub's Markdown; several runs are named in the first columns."""
+    versus = compared_columns(results)
     notes = (*changes(results), *findings(results), *classes(results), *origins(results))
-    parts = [
-        _markdown_table(results, columns(results)),
-        "\n".join(f"- {note}" for note in (*notes, *conventions(results))),
-    ]
+    parts = [_markdown_table(results, columns(results))]
+    if versus:
+        parts += [VERSUS, _markdown_table(results, versus)]
+    parts.append("\n".join(f"- {note}" for note in (*notes, *conventions(results))))
     more = learnt_columns(results)
     if more:
         parts += ["What the networks learnt, beyond accuracy:", _markdown_table(results, more)]
@@ -131,6 +137,7 @@ def csv_text(results: Sequence[Results]) -> str:
 def _record(run: Results, row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {"experiment": run.experiment, "fingerprint": run.fingerprint}
     names = ("stage", "label", "model", "parameters", "prunable", "macs", "bytes_dense", "seconds")
+    names = (*names, "step_ms")
     record |= {name: getattr(row, name) for name in names}
     for name, values in results_lib.per_seed(row):
         if "." in name or name == "class_accuracy":

@@ -116,6 +116,8 @@ class Row(Typed):
     """By batch size; of one seed's network."""
     seconds: float = 0.0
     """Of training."""
+    step_ms: float | None = None
+    """Of a training step, of all seeds that train together."""
     compared_with: Sequence[str] | None = None
     """Stages whose accuracy it is compared with; None: the first earlier one with its model."""
 

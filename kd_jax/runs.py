@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kd_jax import many
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Experiment, Prune
@@ -134,6 +136,13 @@ class Run:
         share = facts.get("seconds", 0.0) / len(self.members(stage))
         return {**facts, "seconds": share}
 
+    def step_ms(self, stage: str) -> float | None:
+        """Milliseconds of a training step of one group of seeds; None where it is not known."""
+        paces = [self.store(stage, seeds).pace() for seeds in self.groups]
+        known = [pace for pace in paces if pace]
+        batch = self.experiment.stages[stage].batch
+        return 1e3 * batch / float(np.median(known)) if known else None
+
     def history(self, stage: str) -> list[dict[str, Any]]:
         """The records of a stage's epochs, the lists of all seeds joined."""
         groups = [self.store(stage, seeds).history() for seeds in self.groups]
@@ -161,15 +170,22 @@ class Run:
 
     def label(self, stage: str) -> str:
         """What the network is, in a reader's words."""
-        words = f", {self.variants[stage].words}" if stage in self.variants else ""
-        return f"{self._label(stage)}{words}"
+        label, stages = self._label(stage), self.experiment.stages
+        if stage in self.variants:
+            return f"{label}, {self.variants[stage].words}"
+        alike = [
+            name for name in stages if name not in self.variants and self._label(name) == label
+        ]
+        fresh = not isinstance(stages[stage], Distill) and not stages[stage].start
+        several = len(alike) > 1 and not fresh
+        return f"{label}, {stage}" if several else label
 
     def _label(self, stage: str) -> str:
         description = self.experiment.stages[stage]
         if isinstance(description, Prune):
             first = self._label(description.start) if description.start else description.model
             return f"{first}, pruned" if "," in first else f"{first} and pruned"
-        if isinstance(description, Distill):
+        if isinstance(description, Distill) and (description.taught or not description.terms):
             return self._taught_label(stage, description)
         alone = description.model != "teacher" and self.experiment.teacher is not None
         return f"{description.model} alone" if alone else description.model
@@ -203,13 +219,18 @@ class Run:
         return (teachers or list(order))[0]
 
     def baselines(self, stage: str, order: Sequence[str]) -> tuple[str, ...] | None:
-        """The stages with which a variant is compared: the first of its model that is none of its
-        siblings, and that one of these which has the usual setting. None where it is no variant."""
-        variant = self.variants.get(stage)
+        """The stages of these with which a stage is compared: those that the experiment names; or,
+        of a variant, the first of its model that is none of its siblings, and that one of these
+        which has the usual setting. None where the first of its model will do."""
+        role = lambda name: self.experiment.stages[name].model  # noqa: E731
+        variant, before = self.variants.get(stage), order[: order.index(stage)]
+        if self.experiment.compare:
+            named = [name for name in self.experiment.compare if name in before]
+            return tuple(name for name in named if role(name) == role(stage))
         if variant is None:
             return None
-        model = lambda name: getattr(self.experiment, self.experiment.stages[name].model)  # noqa: E731
-        others = [name for name in order[: order.index(stage)] if name not in variant.siblings]
+        model = lambda name: getattr(self.experiment, role(name))  # noqa: E731
+        others = [name for name in before if name not in variant.siblings]
         earlier = [name for name in others if model(name) == model(stage)]
         usual = [name for name in variant.siblings if self.variants[name].usual and name != stage]
         return tuple(name for name in (*earlier[:1], *usual) if name in order)

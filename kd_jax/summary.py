@@ -186,6 +186,7 @@ def _row(
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
         latency=timing,
         seconds=sum(facts.get("seconds", 0.0) for facts in done),
+        step_ms=run.step_ms(stage),
         compared_with=run.baselines(stage, tuple(logits)),
     )
 

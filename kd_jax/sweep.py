@@ -67,8 +67,9 @@ def expand(experiment: Experiment) -> tuple[Experiment, dict[str, Variant]]:
                 stages[name] = _renamed(experiment, axes, changed.stages[base], combination)
         if len(named) > 1 or base not in named:
             variants |= _variants(experiment, axes, base, named)
-    only = tuple(n for base in experiment.only for n in stages if n.partition("/")[0] == base)
-    return dataclasses.replace(experiment, stages=stages, only=only, sweep=()), variants
+    all_of = lambda bases: tuple(n for b in bases for n in stages if n.partition("/")[0] == b)  # noqa: E731
+    named = {"only": all_of(experiment.only), "compare": all_of(experiment.compare)}
+    return dataclasses.replace(experiment, stages=stages, sweep=(), **named), variants
 
 
 PEER = "peer"  # no field, but an axis: who of several that learn together

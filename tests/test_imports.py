@@ -21,7 +21,7 @@ distill prune nnx_models
 teacher devices state
 ensembles reuse
 config_stages
-config objective metrics cka program
+config objective metrics cka program zoo
 serialize lessons many events checkpoint
 checks step
 compiled replay

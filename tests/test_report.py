@@ -73,7 +73,7 @@ def test_notes_say_the_noise():
 
 def test_what_the_networks_learnt():
     text = report.markdown([learnt()])
-    teacher, alone, _, pruned = markdown_table(text, 1)
+    teacher, alone, _, pruned = markdown_table(text, 2)  # after those of all and of comparisons
     assert teacher == {
         "network": "teacher",
         "NLL, nats": "0.110 ± 0.010",
