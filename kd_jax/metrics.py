@@ -103,3 +103,19 @@ def class_accuracy(logits: Logits, labels: np.ndarray) -> np.ndarray:
     count = functools.partial(np.bincount, labels, minlength=logits.shape[-1])
     with np.errstate(invalid="ignore"):
         return np.apply_along_axis(count, -1, right) / count()
+
+
+def measured(
+    logits: Logits, labels: np.ndarray, teacher: Logits | None = None
+) -> dict[str, np.ndarray]:
+    """{metric: value of each seed} of logits [S, N, K], beside those of who taught, if any."""
+    found = {
+        "accuracy": accuracy(logits, labels),
+        "cross_entropy": cross_entropy(logits, labels),
+        "calibration_error": calibration_error(logits, labels),
+        "class_accuracy": class_accuracy(logits, labels),
+    }
+    if teacher is not None:
+        found["agreement"] = agreement(logits, teacher)
+        found["kl_divergence"] = kl_divergence(logits, teacher)
+    return found

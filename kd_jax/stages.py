@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, many
+from kd_jax import compiled, many, metrics
 from kd_jax import state as state_lib
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check_model, check_network
@@ -20,7 +20,7 @@ from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
 from kd_jax.loop import Reporter, Silent, fit
-from kd_jax.metrics import accuracy, agreement, cross_entropy, predictions
+from kd_jax.metrics import predictions
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.taught import outputs_of, teacher_of
 from kd_jax.tree import named_leaves
@@ -129,14 +129,13 @@ def evaluate(
     snapshot: Snapshot,
     split: str = "test",
     teacher: Taught | None = None,
-) -> dict[str, list[float]]:
-    """Accuracy and cross-entropy (nats) on a whole split, a number a seed; and, with a teacher, the
-    share of examples on which both choose the same class."""
+) -> dict[str, list]:
+    """What a network knows of a whole split, a number a seed: accuracy, cross-entropy (nats),
+    calibration error and the accuracy on each class; and, with a teacher, the share of examples on
+    which both choose the same class, and KL(teacher || network). See metrics.CONVENTION."""
     logits, labels = _logits(model, data, snapshot, split)
-    result = {"accuracy": accuracy(logits, labels), "cross_entropy": cross_entropy(logits, labels)}
-    if teacher is not None:
-        result["agreement"] = agreement(logits, _logits(*[teacher[0], data, teacher[1], split])[0])
-    return {name: values.tolist() for name, values in result.items()}
+    said = _logits(teacher[0], data, teacher[1], split)[0] if teacher is not None else None
+    return {name: x.tolist() for name, x in metrics.measured(logits, labels, said).items()}
 
 
 def _logits(model: Model, data: Dataset, snapshot: Snapshot, split: str) -> tuple[Any, Any]:

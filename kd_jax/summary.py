@@ -135,19 +135,6 @@ def _images(run: Run, places: np.ndarray) -> np.ndarray:
     return np.reshape(images, (*places.shape, *run.data.spec.shape))
 
 
-def _predicted(z: np.ndarray, labels: np.ndarray, teacher: np.ndarray) -> dict[str, Any]:
-    """What a row says of its networks' logits [S, N, K], beside those of the teacher."""
-    found = {
-        "accuracy": metrics.accuracy(z, labels),
-        "cross_entropy": metrics.cross_entropy(z, labels),
-        "calibration_error": metrics.calibration_error(z, labels),
-        "class_accuracy": metrics.class_accuracy(z, labels),
-        "agreement": metrics.agreement(z, teacher),
-        "kl_divergence": metrics.kl_divergence(z, teacher),
-    }
-    return {name: values.tolist() for name, values in found.items()}
-
-
 def _row(
     run: Run,
     stage: str,
@@ -157,6 +144,7 @@ def _row(
 ) -> Row:
     z, labels = logits[stage]
     reference = run.reference(stage, tuple(logits))
+    taught = logits[reference][0]
     groups = [(run.network(stage, seeds), len(seeds)) for seeds in run.groups]
     networks = [jax.tree.map(lambda x, i=i: x[i], net) for net, n in groups for i in range(n)]
     first = networks[0]
@@ -168,7 +156,7 @@ def _row(
         stage=stage,
         label=run.label(stage),
         model=_short(run.experiment, stage) + " and its teacher's classifier" * bool(lent),
-        **_predicted(z, labels, logits[reference][0]),
+        **{name: x.tolist() for name, x in metrics.measured(z, labels, taught).items()},
         validation_accuracy=history[-1].get("validation_accuracy") if history else None,
         agrees_with=reference,
         similarity=alike,

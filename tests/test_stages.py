@@ -11,7 +11,7 @@ import tiny
 import tiny_runs
 
 import kd_jax
-from kd_jax import stages, taught
+from kd_jax import metrics, stages, taught
 from kd_jax.augment import normalise
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
@@ -92,6 +92,14 @@ def test_evaluation_reads_every_example():
     right = np.asarray(jnp.argmax(logits, -1) == data.test.labels)
     assert found["accuracy"] == [pytest.approx(right.mean())] * 2
     assert found["agreement"] == [1.0, 1.0]
+    assert found["kl_divergence"] == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert np.shape(found["class_accuracy"]) == (2, 10)
+    assert (
+        found["calibration_error"]
+        == metrics.calibration_error(
+            np.asarray([logits, logits], np.float32), data.test.labels
+        ).tolist()
+    )
 
 
 def prepared(split):
