@@ -5,6 +5,7 @@ Programs are kept: stages and seeds that make the same static choices share one.
 
 import dataclasses
 import functools
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -57,17 +58,13 @@ class Compiled:
     record: Callable[..., tuple[Array, Array]]
 
 
-MOST = 12  # stages whose programs are kept
-
-
-def tidy() -> None:
-    """Forgets all programs once there are those of many stages: each holds memory, and on a CPU
-    some hundreds of memory maps, of which a process may have 65,530. To be called between stages;
-    a program that is needed again comes from the cache on the disk."""
-    if build.cache_info().currsize >= MOST:
-        build.cache_clear()
-        predictor.cache_clear()
-        jax.clear_caches()
+def forget() -> None:
+    """Drops all programs. Each holds memory and, on a CPU, some hundreds of memory maps, of which a
+    process may have 65,530; one that is needed again comes from the cache on the disk."""
+    build.cache_clear()
+    predictor.cache_clear()
+    jax.clear_caches()
+    gc.collect()  # a compiled function and what it was made of hold each other
 
 
 @functools.lru_cache(maxsize=16)

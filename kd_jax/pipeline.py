@@ -21,6 +21,8 @@ from kd_jax.runs import Run, Seeds, folder_of
 from kd_jax.serialize import from_data, to_data
 from kd_jax.sweep import expand
 
+KEPT = 12  # stages of which compiled programs are kept
+
 
 def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     """Reads data, builds models, and checks everything that can be checked before training.
@@ -157,12 +159,13 @@ def claim(experiment: Experiment, folder: Path) -> None:
 
 def train(run: Run, report: Reporter) -> None:
     """Runs all stages that are not done."""
-    for stage in run.experiment.order():
+    for count, stage in enumerate(run.experiment.order(), 1):
         if run.members(stage)[0] != stage:
             continue  # it trains with the first of its siblings
         for seeds in run.groups:
             _train_stage(run, stage, seeds, report)
-        compiled.tidy()
+        if count % KEPT == 0:
+            compiled.forget()
 
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:

@@ -7,7 +7,7 @@ from kd_jax.loop import Silent
 
 
 def test_programs_of_many_stages_are_not_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiled, "MOST", 2)
+    monkeypatch.setattr(pipeline, "KEPT", 2)
     compiled.build.cache_clear()
     kept, train_stage = [], pipeline._train_stage
 
