@@ -4,20 +4,23 @@ import dataclasses
 from typing import Any
 
 from kd_jax.config_stages import Distill, Stage, Train
-from kd_jax.distill import AB, FSP, KD, LabelSmoothing, Term
+from kd_jax.distill import AB, FSP, KD, TERMS, LabelSmoothing, Term
 from kd_jax.distill.presets import PRESETS, preset
 from kd_jax.models.base import ModelConfig
 
 EPOCHS = 240  # of the benchmark that most numbers were published for
 BEFORE = 30  # of these, those of a stage before the one on labels
+# Weight of the hard labels beside terms as they are by default: no setting was published.
+PLAIN = {"mixture": 0.0, "gkd": 0.1, "class_relation": 0.1}
 TIMES = ("start", "warmup", "stop", "cooldown", "paraphrase", "curriculum")
 
 
 def distillation(
     teacher: Train, student: Train, pair: tuple[ModelConfig, ModelConfig], leave_out: tuple = ()
 ) -> dict[str, Stage]:
-    """A stage for each entry of PRESETS and for those methods that are no single stage's terms: AB
-    and FSP (a stage before), label smoothing, DML, the student's own average, DOT.
+    """A stage for each entry of PRESETS and for the methods that are not among them: AB and FSP (a
+    stage before), those without a published setting, label smoothing, DML, the student's own
+    average, DOT.
 
     All have the epochs, batches, optimizer and augmentation of `student`, and the published weights
     for this pair, or for any other where there are none for it; what is counted in epochs is
@@ -39,6 +42,9 @@ def distillation(
         stages[name.replace("+", "_")] = _distill(common, **fields)
     for name, term in (("ab", AB()), ("fsp", FSP())):
         stages |= _in_two(name, term, common)
+    for name, hard_weight in PLAIN.items():
+        terms = {name: TERMS[name]}
+        stages[name] = _distill(common, teacher="train", hard_weight=hard_weight, terms=terms)
     alone = {"teacher": "", "hard_weight": 0.0}
     terms = {"label_smoothing": LabelSmoothing()}
     stages["label_smoothing"] = _distill(common, **alone, terms=terms)
