@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kd_jax import report
+from kd_jax import report, tables
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +18,7 @@ FILES = ("results.json", "table.md", "sizes.png", "training.png", "layers.png", 
 
 def readme_table(results: Results) -> str:
     """The table without its notes, and a line on where it was measured."""
-    table, _, _ = report.markdown([results]).partition("\n\n")
+    table, _, _ = tables.markdown([results]).partition("\n\n")
     machine = results.environment
     where = f"{machine.cpu}, {machine.threads} cores; Python {machine.python}, jax {machine.jax}"
     seeds = f"mean ± standard deviation of {len(results.seeds)} seeds"

@@ -23,6 +23,7 @@ from kd_jax import (
     report,
     serialize,
     summary,
+    tables,
 )
 from kd_jax.bench import command as bench
 from kd_jax.config import Experiment, smoke
@@ -157,7 +158,7 @@ def _run(arguments: list[str], console: Console) -> None:
         results = summary.summarise(run, command, screen, changes)
         if hosts.first():
             report.write(folder, results, summary.histories(run))
-        report.show([results], console)
+        tables.show([results], console)
         screen.line(f"table, plots and networks: {folder}")
 
 
@@ -220,7 +221,7 @@ def _evaluate(arguments: list[str], console: Console) -> None:
         run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
         results = summary.summarise(run, command, screen)
         report.write(run.folder, results, summary.histories(run))
-        report.show([results], console)
+        tables.show([results], console)
 
 
 def _report(arguments: list[str], console: Console) -> None:
@@ -236,7 +237,7 @@ def _report(arguments: list[str], console: Console) -> None:
     default = folders[0] if len(folders) == 1 else Path("report")
     out = Path(options.get("--out", default))
     report.write_report(out, results, folders)
-    report.show(results, console)
+    tables.show(results, console)
     Screen(console).line(f"table and plots: {out}")
 
 

@@ -100,6 +100,42 @@ def compared(results: Sequence[Results]) -> list[Column]:
     return found
 
 
+def zeros(results: Sequence[Results]) -> list[Column]:
+    """What a network's zeros are worth, in theory and measured: for a table of its own. None where
+    no run has any."""
+    rows = [row for run in results for row in run.rows if row.macs_nonzero]
+    if not rows:
+        return []
+    batches = sorted({int(batch) for row in rows for batch in row.sparse})
+    found = [
+        Column("network", lambda run, row: Cell(row.label), numeric=False),
+        Column("pruned %", lambda run, row: _percent(row.sparsity) if row.sparsity else Cell()),
+        Column("MACs without zeros", _macs_nonzero),
+    ]
+    return found + [Column(f"batch {b}, ms: zeros left out", _left_out(str(b))) for b in batches]
+
+
+def _macs_nonzero(run: Results, row: Row) -> Cell:
+    if not row.macs_nonzero:
+        return Cell(amount(row.macs))
+    kept = summary(row.macs_nonzero).mean
+    return Cell(amount(kept), extras=(ratio(row.macs / kept),) if kept else ())
+
+
+def _left_out(batch: str) -> Callable[[Results, Row], Cell]:
+    def cell(run: Results, row: Row) -> Cell:
+        timed = row.sparse.get(batch)
+        if timed is None:
+            return Cell()
+        if not timed.layers:
+            return Cell(significant(timed.dense.median_ms), extras=("dense is faster",))
+        value = "~" * timed.sparse.unsteady + significant(timed.sparse.median_ms)
+        times = ratio(timed.dense.median_ms / timed.sparse.median_ms)
+        return Cell(value, extras=(times, f"{len(timed.layers)} sparse layers"))
+
+    return cell
+
+
 def _gain(other: str) -> Callable[[Results, Row], Cell]:
     def cell(run: Results, row: Row) -> Cell:
         if other not in (row.compared_with or ()):

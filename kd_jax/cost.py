@@ -79,8 +79,14 @@ def _rows(jaxpr: Jaxpr, times: int, prefix: str, note: str) -> Iterator[Row]:
             for key in ("cond_jaxpr", "body_jaxpr"):
                 yield from _rows(eqn.params[key].jaxpr, times, name, again)
         else:
-            for inner in _inner_jaxprs(eqn.params):
+            for inner in inner_jaxprs(eqn.params):
                 yield from _rows(inner, times * _turns(eqn), name, note)
+
+
+def eqn_macs(eqn: Any) -> int:
+    """Of one dot_general or conv_general_dilated; 0 of any other."""
+    name = eqn.primitive.name
+    return _COUNT[name](eqn) if name in _COUNT else 0
 
 
 def _turns(eqn: Any) -> int:
@@ -92,7 +98,7 @@ def _turns(eqn: Any) -> int:
     return 1
 
 
-def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
+def inner_jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The programs inside a jit, remat, custom_jvp, custom_vjp, scan, shard_map and the like."""
     for value in params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):

@@ -15,6 +15,11 @@ READING = (
     "Pruned: share of the prunable parameters. Each: the time of one example of a batch."
 )
 
+VERSUS = (
+    "Accuracy compared seed by seed (mean ± standard deviation of the differences; two-sided p of "
+    "Student's t, for each comparison by itself), and what a step of training takes:"
+)
+
 NAMED = 3  # classes, of those that gained most and of those that lost most
 MANY = 5  # comparisons, from which on chance is worth a word
 FEW = 12  # networks or comparisons of which each gets a sentence; of more, only what stands out

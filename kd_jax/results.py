@@ -7,7 +7,7 @@ agreements, calibration errors and sparsities are fractions in [0, 1].
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from kd_jax.checkpoint import write_text
 from kd_jax.cka import Similarity
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.latency import Latency
+from kd_jax.sparse import SparseTiming
 from kd_jax.typed import Typed, typed
 
 FILE = "results.json"
@@ -109,11 +110,15 @@ class Row(Typed):
     layers: dict[str, Layer] = dataclasses.field(default_factory=dict)
     macs: int
     """Multiply-accumulates of one example, dense."""
+    macs_nonzero: Sequence[int] | None = None
+    """Of them, those of weights that are not zero; None where nothing is pruned."""
     bytes_dense: int
     bytes: Sequence[int]
     """As stored; see size.py."""
     latency: dict[str, Latency] = dataclasses.field(default_factory=dict)
     """By batch size; of one seed's network."""
+    sparse: dict[str, SparseTiming] = dataclasses.field(default_factory=dict)
+    """By batch size, with the zeros left out where that is faster; of one seed's network."""
     seconds: float = 0.0
     """Of training."""
     step_ms: float | None = None
@@ -176,10 +181,17 @@ class Results(Typed):
         return known[stage]
 
 
+def with_rows(results: Results, wanted: Callable[[Row], bool]) -> Results | None:
+    """The run with those rows alone; None where there are none."""
+    rows = [row for row in results.rows if wanted(row)]
+    return dataclasses.replace(results, rows=rows) if rows else None
+
+
 def per_seed(row: Row) -> list[tuple[str, Sequence]]:
     """(name, values) of all that has an entry a seed."""
     names = ("accuracy", "cross_entropy", "validation_accuracy", "agreement", "calibration_error")
-    names = (*names, "kl_divergence", "class_accuracy", "nonzero", "sparsity", "bytes")
+    names = (*names, "kl_divergence", "class_accuracy", "nonzero", "sparsity", "macs_nonzero")
+    names = (*names, "bytes")
     values = [(name, getattr(row, name)) for name in names]
     layers = [(f"layers.{name}.pruned", layer.pruned) for name, layer in row.layers.items()]
     alike = [("similarity.cka", row.similarity.cka)] if row.similarity else []

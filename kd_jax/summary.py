@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import checks, cka, compiled, cost, latency, metrics, results, size, tree
+from kd_jax import checks, cka, compiled, cost, latency, metrics, results, size, sparse, tree
 from kd_jax.augment import normalise
 from kd_jax.config import Experiment
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
+from kd_jax.forward import Model, Variables
 from kd_jax.loop import Reporter
 from kd_jax.prune import masks as masks_lib
 from kd_jax.results import DataFacts, Layer, Results, Row
@@ -40,8 +41,9 @@ def summarise(
     report.note("evaluating on the test set")
     logits = {stage: _test_logits(run, stage) for stage in order}
     alike = _similarities(run, order, report)
-    timings = _latencies(run, order, report)
-    rows = [_row(run, stage, logits, alike.get(stage), timings[stage]) for stage in order]
+    timings, left_out = _latencies(run, order, report), _sparse(run, order, report)
+    of = lambda stage: (alike.get(stage), timings[stage], left_out.get(stage, {}))  # noqa: E731
+    rows = [_row(run, stage, logits, *of(stage)) for stage in order]
     sizes = {split: len(getattr(run.data, split)) for split in ("train", "validation", "test")}
     seconds = sum(row.seconds for row in rows) + time.monotonic() - began
     spec = run.data.spec
@@ -116,15 +118,31 @@ def _first_seed(snapshot: Snapshot) -> Snapshot:
 def _latencies(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, Any]:
     """{stage: {batch: Latency}} of the first seed's networks."""
     report.note("measuring latency")
-    batches = sorted({1, run.experiment.latency_batch})
+    return latency.measure({stage: _first_network(run, stage) for stage in order}, _batches(run))
+
+
+def _sparse(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, Any]:
+    """{stage: {batch: SparseTiming}} of the first seed's networks that are pruned."""
+    found, inputs = {}, _batches(run)
+    for stage in order:
+        snapshot = _first_seed(run.network(stage, run.groups[0]))
+        if any(not mask.all() for mask in jax.tree.leaves(snapshot.masks)):
+            report.note(f"measuring {run.label(stage)} without its zeros")
+            found[stage] = sparse.measure(run.model(stage), snapshot.variables, inputs)
+    return found
+
+
+def _first_network(run: Run, stage: str) -> tuple[Model, Variables]:
+    return run.model(stage), _first_seed(run.network(stage, run.groups[0])).variables
+
+
+def _batches(run: Run) -> dict[int, jax.Array]:
+    """{size: prepared test images}, of the sizes at which networks are timed."""
+    sizes = sorted({1, run.experiment.latency_batch})
     # Again from the first where there are fewer.
-    places = np.arange(batches[-1]) % len(run.data.test)
+    places = np.arange(sizes[-1]) % len(run.data.test)
     inputs = normalise(jnp.asarray(_images(run, places)), run.data.spec)
-    networks = {
-        stage: (run.model(stage), _first_seed(run.network(stage, run.groups[0])).variables)
-        for stage in order
-    }
-    return latency.measure(networks, {batch: inputs[:batch] for batch in batches})
+    return {size: inputs[:size] for size in sizes}
 
 
 def _images(run: Run, places: np.ndarray) -> np.ndarray:
@@ -141,6 +159,7 @@ def _row(
     logits: dict[str, Any],
     alike: cka.Similarity | None,
     timing: dict[str, Any],
+    left_out: dict[str, Any],
 ) -> Row:
     z, labels = logits[stage]
     reference = run.reference(stage, tuple(logits))
@@ -150,6 +169,8 @@ def _row(
     first = networks[0]
     reports = [masks_lib.report(network.masks, network.params) for network in networks]
     model, lent = run.model(stage), first.collections.get(REUSED, {})
+    shape = checks.example_shape(run.data)
+    macs = cost.macs(lambda v, x: model.forward(v, x)[0].logits, first.variables, shape)
     history = run.history(stage)
     done = [run.facts(stage, seeds) or {} for seeds in run.groups]
     return Row(
@@ -165,18 +186,22 @@ def _row(
         prunable=reports[0]["prunable"],
         sparsity=[r["sparsity"] for r in reports] if reports[0]["prunable"] else None,
         layers=_layers(reports),
-        macs=cost.macs(
-            lambda v, x: model.forward(v, x)[0].logits,
-            first.variables,
-            checks.example_shape(run.data),
-        ),
+        macs=macs,
+        macs_nonzero=_macs_nonzero(run, stage, networks, macs) if reports[0]["pruned"] else None,
         bytes_dense=size.dense_bytes(first.params, first.collections),
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
         latency=timing,
+        sparse=left_out,
         seconds=sum(facts.get("seconds", 0.0) for facts in done),
         step_ms=run.step_ms(stage),
         compared_with=run.baselines(stage, tuple(logits)),
     )
+
+
+def _macs_nonzero(run: Run, stage: str, networks: Sequence[Snapshot], macs: int) -> list[int]:
+    shape = checks.example_shape(run.data)
+    found = sparse.products(run.model(stage), networks[0].variables, shape)
+    return [sparse.macs_nonzero(found, network.params, macs) for network in networks]
 
 
 def _layers(reports: list[dict[str, Any]]) -> dict[str, Layer]:

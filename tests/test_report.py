@@ -8,7 +8,7 @@ import json
 from made_results import learnt, make, rows
 from rich.console import Console
 
-from kd_jax import report
+from kd_jax import report, tables
 from kd_jax.latency import Latency
 from kd_jax.noise import summary
 from kd_jax.results import from_json, per_seed
@@ -27,7 +27,7 @@ def markdown_table(text, place=0):
 
 def screen(results):
     console = Console(width=80, file=io.StringIO(), record=True)
-    report.show(results, console)
+    tables.show(results, console)
     return console.export_text()
 
 
@@ -37,7 +37,7 @@ def one_seed(row):
 
 
 def test_markdown_by_hand():
-    teacher, alone, distilled, pruned = markdown_table(report.markdown([make()]))
+    teacher, alone, distilled, pruned = markdown_table(tables.markdown([make()]))
     assert teacher == {
         "network": "teacher",
         "accuracy %": "98.00 ± 1.00",
@@ -58,7 +58,7 @@ def test_markdown_by_hand():
 
 
 def test_notes_say_the_noise():
-    text = report.markdown([make()])
+    text = tables.markdown([make()])
     # Differences 2, 1.5 and 1 points.
     assert (
         "- student distilled against student alone: +1.50 ± 0.50 points, better in 3 of 3 seeds, "
@@ -72,7 +72,7 @@ def test_notes_say_the_noise():
 
 
 def test_what_the_networks_learnt():
-    text = report.markdown([learnt()])
+    text = tables.markdown([learnt()])
     teacher, alone, _, pruned = markdown_table(text, 2)  # after those of all and of comparisons
     assert teacher == {
         "network": "teacher",
@@ -92,13 +92,13 @@ def test_what_the_networks_learnt():
         "• student alone: NLL 0.310 ± 0.010 nats, ECE 5.0 ± 1.0 %, CKA of `pooled` 0.810 ± 0.010, "
         "KL 0.220 ± 0.020 nats from teacher. •" in words
     )
-    assert "learnt" not in report.markdown([make()])  # of an older version
+    assert "learnt" not in tables.markdown([make()])  # of an older version
     assert "NLL" not in screen([make()])
 
 
 def test_accuracy_by_class():
     """Against student alone, and a class without test examples is never named."""
-    text = report.markdown([learnt()])
+    text = tables.markdown([learnt()])
     assert (
         "- student distilled against student alone by class, points: gained most cat (+10.00 ± "
         "0.00); lost most a|b (-5.00 ± 0.00).\n" in text
@@ -113,7 +113,7 @@ def test_accuracy_by_class():
         "| a\\|b | 90.67 | 70.67 | 65.67 (-5.00) | 75.67 (+5.00) |",
         "| eel | nan | nan | nan (+nan) | nan (+nan) |",
     ]
-    both = report.markdown([learnt(), make(experiment="old")])
+    both = tables.markdown([learnt(), make(experiment="old")])
     assert "Accuracy by class of digits ab12cd34, %" in both
     assert "Accuracy by class of old" not in both
     assert "- digits ab12cd34: student distilled against student alone by class" in both
@@ -129,7 +129,7 @@ def test_only_three_classes_are_named():
         )
     )
     data = dataclasses.replace(results.data, classes=list("abcdefg"))
-    text = report.markdown([make(rows=[rows()[0], alone, distilled], data=data)])
+    text = tables.markdown([make(rows=[rows()[0], alone, distilled], data=data)])
     assert (
         "gained most b (+40.00 ± 0.00), d (+30.00 ± 0.00), c (+20.00 ± 0.00); lost most e (-10.00 "
         "± 0.00).\n" in text
@@ -138,7 +138,7 @@ def test_only_three_classes_are_named():
 
 def test_one_seed_has_no_spread():
     results = make(seeds=[7], rows=[one_seed(row) for row in rows()])
-    text = report.markdown([results])
+    text = tables.markdown([results])
     assert markdown_table(text)[0]["accuracy %"] == "97.00"
     assert "+2.00 points, with one seed: how much of it is noise is unknown." in text
     assert "with seed 7;" in text
@@ -148,7 +148,7 @@ def test_one_seed_has_no_spread():
 def test_zeros_never_look_faster():
     """A masked network of the first row's model gets no ratio, however the clock went."""
     _, alone, distilled, pruned = rows()
-    first, _, last = markdown_table(report.markdown([make(rows=[alone, distilled, pruned])]))
+    first, _, last = markdown_table(tables.markdown([make(rows=[alone, distilled, pruned])]))
     assert first["batch 1, ms"] == "0.0200"
     assert last["batch 1, ms"] == "0.0190"
     assert last["batch 256, ms (each)"] == "0.126 (492 ns)"
@@ -157,7 +157,7 @@ def test_zeros_never_look_faster():
 
 def test_networks_of_one_model_are_equally_fast():
     """0.020, 0.020 and 0.019 ms: one program, and the ratio of its median 0.080 / 0.020."""
-    _, *students = markdown_table(report.markdown([make()]))
+    _, *students = markdown_table(tables.markdown([make()]))
     assert [s["batch 1, ms"] for s in students] == [
         "0.0200 (4.0×)",
         "0.0200 (4.0×)",
@@ -169,7 +169,7 @@ def test_a_latency_whose_timings_spread_is_marked_and_gives_no_ratio():
     first, alone, *others = rows()
     busy = Latency(median_ms=0.02, low_ms=0.005, high_ms=0.011, runs=20)
     alone = dataclasses.replace(alone, latency={**alone.latency, "1": busy})
-    text = report.markdown([make(rows=[first, alone, *others])])
+    text = tables.markdown([make(rows=[first, alone, *others])])
     teacher, *students = markdown_table(text)
     assert [s["batch 1, ms"] for s in students] == ["~0.0200", "0.0200", "0.0190"]
     assert teacher["batch 1, ms"] == "0.0800"
@@ -179,13 +179,13 @@ def test_a_latency_whose_timings_spread_is_marked_and_gives_no_ratio():
 
 def test_columns_without_content_are_left_out():
     teacher = dataclasses.replace(rows()[0], latency={}, agreement=[1.0] * 3, agrees_with="train")
-    (cells,) = markdown_table(report.markdown([make(rows=[teacher])]))
+    (cells,) = markdown_table(tables.markdown([make(rows=[teacher])]))
     assert list(cells) == ["network", "accuracy %", "parameters", "non-zero", "MACs", "size"]
 
 
 def test_several_runs_in_one_table():
     other = make(experiment="mnist", fingerprint="99999999", rows=rows()[:2])
-    text = report.markdown([make(), other])
+    text = tables.markdown([make(), other])
     cells = markdown_table(text)
     assert [(c["experiment"], c["fingerprint"]) for c in cells] == [("digits", "ab12cd34")] * 4 + [
         ("mnist", "99999999")
@@ -196,9 +196,9 @@ def test_several_runs_in_one_table():
 
 def test_runs_say_how_they_differ():
     plain, other = make(changes=[]), make(changes=["--smoke", "seeds: 5 -> 2"], fingerprint="99")
-    assert "Changed" not in report.markdown([plain]) + report.markdown([make()])
+    assert "Changed" not in tables.markdown([plain]) + tables.markdown([make()])
     assert "• Changed: --smoke, seeds: 5 -> 2.\n" in screen([other])
-    text = report.markdown([plain, other, make(fingerprint="00")])
+    text = tables.markdown([plain, other, make(fingerprint="00")])
     notes = [line for line in text.splitlines() if line.startswith("- ")]
     assert notes[:2] == [
         "- digits ab12cd34: Changed: nothing.",
@@ -209,7 +209,7 @@ def test_runs_say_how_they_differ():
 
 def test_a_bar_in_a_label_does_not_break_the_table():
     odd = dataclasses.replace(rows()[0], label="a|b")
-    text = report.markdown([make(rows=[odd])])
+    text = tables.markdown([make(rows=[odd])])
     assert "| a\\|b | 98.00" in text
 
 
@@ -225,7 +225,7 @@ def test_screen_fits_80_columns_and_cuts_nothing():
 
 def table_lines(results, width):
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(report.table(results))
+    console.print(tables.table(results))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 

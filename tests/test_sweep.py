@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_experiment import tiny
 
-from kd_jax import pipeline, report, summary
+from kd_jax import pipeline, summary, tables
 from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.noise import comparisons
@@ -161,7 +161,7 @@ def test_a_row_a_setting_compared_with_the_usual_one(run):
     together = sum(row.seconds for row in results.rows[3:])
     (facts,) = (run.folder / "prune").glob("*/done.json")
     assert together == pytest.approx(json.loads(facts.read_text())["seconds"])
-    shown = report.markdown([results])
+    shown = tables.markdown([results])
     assert "student distilled, temperature 1" in shown
     assert "These are" in shown
 

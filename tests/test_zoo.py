@@ -6,7 +6,7 @@ import made_results
 import pytest
 
 from experiments import cifar10_kd_zoo, digits_kd_zoo, digits_kd_zoo_vit
-from kd_jax import notes, report
+from kd_jax import notes, tables
 from kd_jax.distill import TERMS
 from kd_jax.distill.presets import PRESETS
 from kd_jax.runs import Run
@@ -84,8 +84,8 @@ def test_the_table_by_hand():
     steps = [
         dataclasses.replace(row, step_ms=ms) for row, ms in zip(rows, (8, 1, 2, 3), strict=True)
     ]
-    text = report.markdown([made_results.make(rows=steps)])
-    table = text.split(report.VERSUS)[1].strip().split("\n\n")[0].splitlines()
+    text = tables.markdown([made_results.make(rows=steps)])
+    table = text.split(notes.VERSUS)[1].strip().split("\n\n")[0].splitlines()
     head = "| network | accuracy % | against student alone, points | "
     assert table[0] == head + "against student distilled, points | training step, ms |"
     # 1.0, 0.5, 0.5 and -1.0, -1.0, -0.5: t = 4 and -5 with two degrees of freedom.
@@ -94,7 +94,7 @@ def test_the_table_by_hand():
         "-0.83 ± 0.29 (p = 0.038) | 3.00 (1.5×) |"
     )
     assert table[2].startswith("| teacher | 98.00 ± 1.00 | – | – | 8.00 |")
-    assert report.VERSUS not in report.markdown([made_results.make(rows=rows[:3])])
+    assert notes.VERSUS not in tables.markdown([made_results.make(rows=rows[:3])])
 
 
 def test_of_many_only_what_stands_out_is_said():

@@ -1,0 +1,225 @@
+"""Networks whose zeros are left out: matrices of mostly zeros, stored and multiplied as such.
+
+A masked kernel costs what a dense one costs. Here the forward pass is traced, and where an input is
+multiplied by a matrix that is a parameter, that matrix may be given in compressed rows (BCSR).
+Whether this is faster depends on device, sparsity and batch, so it is measured. Convolutions stay
+dense: there is no sparse kernel for them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.sparse import BCSR
+from jax.extend.core import Literal
+
+from kd_jax.cost import eqn_macs, inner_jaxprs
+from kd_jax.forward import Model, Outputs, Variables
+from kd_jax.latency import Latency, interleaved
+from kd_jax.tree import map_named, named_leaves
+from kd_jax.typed import Typed
+
+Array = jax.Array
+
+CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2")
+COPIES = ("convert_element_type", "copy", "copy_p", "optimization_barrier", "stop_gradient")
+WORTH = 0.5  # share of zeros below which compressed rows are not tried
+GAIN = 0.95  # of the dense product's time, that a sparse one may take at most to be chosen
+
+CONVENTION = (
+    "Zeros left out: MACs without those of zero weights, what a device would gain that skips every "
+    "zero; and measured, matrices in compressed rows (BCSR) where each is faster than its dense "
+    "product at this batch on this device, dense and sparse network timed in turns. Convolutions "
+    "stay dense."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """An input multiplied by a parameter in a forward pass.
+
+    Attributes:
+      name: of the parameter, `Dense_0/kernel`.
+      macs: multiply-accumulates of the dense product.
+      rows: of the input as a matrix; 0 for what can't be sparse: a convolution, or a parameter that
+        is no matrix with the summed axis first.
+    """
+
+    name: str
+    macs: int
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseTiming(Typed):
+    """A network with some matrices in compressed rows, against itself all dense."""
+
+    layers: list[str]
+    """Names of these; none where no matrix is faster so."""
+    dense: Latency
+    sparse: Latency
+
+
+def products(model: Model, variables: Variables, inputs: Any) -> list[Product]:
+    """Those of a forward pass in evaluation mode, in program order; of arrays or their shapes."""
+    closed = _traced(model, variables, inputs)
+    names = [*named_leaves(variables), ""]
+    known = dict(zip(closed.jaxpr.invars, names, strict=True))
+    return list(_products(closed.jaxpr, {v: n for v, n in known.items() if "params/" in n[:7]}))
+
+
+def _products(jaxpr: Any, known: dict[Any, str]) -> Iterator[Product]:
+    for eqn in jaxpr.eqns:
+        found = [known.get(v) for v in eqn.invars if not isinstance(v, Literal)]
+        name = next((n for n in found if n), None)
+        if name is None:
+            continue
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield Product(name.removeprefix("params/"), eqn_macs(eqn), _rows(eqn))
+        elif eqn.primitive.name in COPIES:
+            known |= {o: n for o, n in zip(eqn.outvars, found, strict=False) if n}
+        elif eqn.primitive.name in CALLS:
+            inner = next(inner_jaxprs(eqn.params))
+            yield from _products(inner, dict(_given(eqn, inner, known)))
+
+
+def _given(eqn: Any, inner: Any, known: Mapping[Any, str]) -> Iterator[tuple[Any, str]]:
+    for outside, inside in zip(eqn.invars, inner.invars, strict=True):
+        if not isinstance(outside, Literal) and outside in known:
+            yield inside, known[outside]
+
+
+def _rows(eqn: Any) -> int:
+    """Of an input [..., C] that is multiplied by a kernel [C, K] from the right; else 0."""
+    if eqn.primitive.name != "dot_general":
+        return 0
+    x, w = (v.aval.shape for v in eqn.invars)
+    plain = eqn.params["dimension_numbers"] == (((len(x) - 1,), (0,)), ((), ()))
+    return int(np.prod(x[:-1])) if plain and len(w) == 2 else 0
+
+
+def macs_nonzero(found: list[Product], params: Any, total: int) -> int:
+    """Multiply-accumulates without those of zero weights, of so many in all."""
+    kept = {name: float(jnp.mean(leaf != 0)) for name, leaf in named_leaves(params).items()}
+    return total - round(sum(product.macs * (1 - kept[product.name]) for product in found))
+
+
+def sparse(model: Model) -> Model:
+    """The same network for evaluation, some of whose parameters may be what `compress` makes of
+    them. Logits are equal but for rounding."""
+
+    def forward(
+        variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
+    ) -> tuple[Outputs, Variables]:
+        del train, key
+        shapes = jax.tree.map(_dense_shape, variables, is_leaf=_is_sparse)
+        closed = _traced(model, shapes, inputs)
+        leaves = jax.tree.leaves(variables, is_leaf=_is_sparse)
+        (logits,) = _evaluate(closed.jaxpr, closed.consts, [*leaves, inputs])
+        return Outputs(logits), {n: part for n, part in variables.items() if n != "params"}
+
+    return Model(model.init, forward)
+
+
+def compress(variables: Variables, layers: Collection[str]) -> Variables:
+    """Variables with the transposed matrices of `layers` in compressed rows."""
+
+    def leaf(name: str, x: Array) -> Any:
+        return BCSR.fromdense(jnp.asarray(x).T) if name in layers else x
+
+    return {**variables, "params": map_named(leaf, variables["params"])}
+
+
+def _is_sparse(leaf: Any) -> bool:
+    return isinstance(leaf, BCSR)
+
+
+def _dense_shape(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape[::-1], leaf.dtype) if _is_sparse(leaf) else leaf
+
+
+def _traced(model: Model, variables: Variables, inputs: Any) -> Any:
+    """The forward pass in evaluation mode as a program of all leaves and the inputs."""
+    return jax.make_jaxpr(lambda v, x: model.forward(v, x, train=False)[0].logits)(
+        variables, inputs
+    )
+
+
+def _evaluate(jaxpr: Any, consts: Any, arguments: list[Any]) -> list[Any]:
+    """A program's results, where arguments may be transposed matrices in compressed rows."""
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+    read = lambda v: v.val if isinstance(v, Literal) else known[v]  # noqa: E731
+    for eqn in jaxpr.eqns:
+        values, name = [read(v) for v in eqn.invars], eqn.primitive.name
+        if not any(_is_sparse(value) for value in values):
+            results = _bind(eqn, values)
+        elif name == "dot_general" and _rows(eqn) and _is_sparse(values[1]):
+            results = [_multiply(*values)]
+        elif name in CALLS:
+            inner = next(inner_jaxprs(eqn.params))
+            closed = next((v for v in eqn.params.values() if hasattr(v, "consts")), None)
+            results = _evaluate(inner, closed.consts if closed is not None else [], values)
+        elif name in COPIES and [v.aval.dtype for v in eqn.invars] == [
+            v.aval.dtype for v in eqn.outvars
+        ]:
+            results = values
+        else:
+            results = _bind(eqn, [v.todense().T if _is_sparse(v) else v for v in values])
+        known |= dict(zip(eqn.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _bind(eqn: Any, values: list[Any]) -> list[Any]:
+    found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return found if eqn.primitive.multiple_results else [found]
+
+
+def _multiply(x: Array, transposed: BCSR) -> Array:
+    """x @ W, [..., C] by [C, K]; only a sparse matrix on the left has a fast kernel."""
+    y = (transposed @ x.reshape(-1, x.shape[-1]).T).T
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def measure(
+    model: Model, variables: Variables, inputs: Mapping[int, Array], seconds: float = 0.3
+) -> dict[str, SparseTiming]:
+    """{batch: how fast it is with those matrices in compressed rows that are faster so}; empty
+    where no matrix has zeros enough to try.
+
+    Args:
+      variables: of one network.
+      inputs: {batch size: prepared inputs [batch, ...]}.
+    """
+    named = named_leaves(variables["params"])
+    found = {}
+    for batch, x in inputs.items():
+        tried = [p for p in products(model, variables, x) if p.rows and _zeros(named[p.name])]
+        if not tried:
+            return {}
+        layers = [p.name for p in tried if _faster(named[p.name], p.rows, seconds)]
+        less = compress(variables, layers)
+        networks = {"dense": (model, variables), "sparse": (sparse(model), less)}
+        calls = {name: _call(*network, x) for name, network in networks.items()}
+        found[str(batch)] = SparseTiming(layers=layers, **interleaved(calls, seconds))
+    return found
+
+
+def _call(model: Model, variables: Variables, x: Array) -> Callable[[], Array]:
+    run = jax.jit(lambda v, x: model.forward(v, x, train=False)[0].logits)
+    return lambda: run(variables, x)
+
+
+def _zeros(kernel: Array) -> bool:
+    return float(jnp.mean(kernel == 0)) >= WORTH
+
+
+def _faster(kernel: Array, rows: int, seconds: float) -> bool:
+    """Whether a product by compressed rows takes less time than the dense one."""
+    x = jnp.ones((rows, kernel.shape[0]), kernel.dtype)
+    less, product, multiply = BCSR.fromdense(kernel.T), jax.jit(jnp.matmul), jax.jit(_multiply)
+    calls = {"dense": lambda: product(x, kernel), "sparse": lambda: multiply(x, less)}
+    found = interleaved(calls, seconds)
+    return found["sparse"].median_ms < GAIN * found["dense"].median_ms
