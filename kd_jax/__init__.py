@@ -12,7 +12,13 @@ from kd_jax.many import of_variant
 from kd_jax.models import MODELS
 from kd_jax.nnx_models import from_nnx
 from kd_jax.optim import Optim
-from kd_jax.prune import Cubic, Iterative, OneShot, PruningLoss
+from kd_jax.prune import (
+    Cubic,
+    Iterative,
+    OneShot,
+    PruningLoss,
+    trace,
+)
 from kd_jax.reuse import reused
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
@@ -50,4 +56,5 @@ __all__ = [
     "of_variant",
     "preset",
     "reused",
+    "trace",
 ]

@@ -4,6 +4,7 @@ A new criterion, schedule or penalty is its function or class and a line in the 
 """
 
 from kd_jax.prune.criteria import CRITERIA, Criterion
+from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.penalty import PENALTIES, PruningLoss
 from kd_jax.prune.schedule import SCHEDULES, Cubic, Iterative, OneShot, Schedule
 
@@ -13,8 +14,11 @@ __all__ = [
     "SCHEDULES",
     "Criterion",
     "Cubic",
+    "Group",
     "Iterative",
     "OneShot",
     "PruningLoss",
     "Schedule",
+    "Structure",
+    "trace",
 ]
