@@ -17,6 +17,9 @@ from kd_jax.prune import (
     Iterative,
     OneShot,
     PruningLoss,
+    Widths,
+    rebuild,
+    shrink,
     trace,
 )
 from kd_jax.reuse import reused
@@ -46,6 +49,7 @@ __all__ = [
     "Snapshot",
     "Train",
     "UsageError",
+    "Widths",
     "evaluate",
     "fit",
     "from_apply",
@@ -55,6 +59,8 @@ __all__ = [
     "network",
     "of_variant",
     "preset",
+    "rebuild",
     "reused",
+    "shrink",
     "trace",
 ]

@@ -7,6 +7,7 @@ from kd_jax.prune.criteria import CRITERIA, Criterion
 from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.penalty import PENALTIES, PruningLoss
 from kd_jax.prune.schedule import SCHEDULES, Cubic, Iterative, OneShot, Schedule
+from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
 
 __all__ = [
     "CRITERIA",
@@ -20,5 +21,9 @@ __all__ = [
     "PruningLoss",
     "Schedule",
     "Structure",
+    "Widths",
+    "rebuild",
+    "shrink",
     "trace",
+    "zeroed",
 ]
