@@ -13,12 +13,15 @@ from kd_jax.models import MODELS
 from kd_jax.nnx_models import from_nnx
 from kd_jax.optim import Optim
 from kd_jax.prune import (
+    CHANNEL_CRITERIA,
     Cubic,
     Iterative,
     OneShot,
     PruningLoss,
     Widths,
+    choose,
     rebuild,
+    scores,
     shrink,
     trace,
 )
@@ -30,6 +33,7 @@ from kd_jax.state import Snapshot, network
 __version__ = "0.1.0"
 
 __all__ = [
+    "CHANNEL_CRITERIA",
     "KD",
     "MODELS",
     "TERMS",
@@ -50,6 +54,7 @@ __all__ = [
     "Train",
     "UsageError",
     "Widths",
+    "choose",
     "evaluate",
     "fit",
     "from_apply",
@@ -61,6 +66,7 @@ __all__ = [
     "preset",
     "rebuild",
     "reused",
+    "scores",
     "shrink",
     "trace",
 ]
