@@ -14,6 +14,7 @@ from rich.console import Console
 
 import experiments
 from kd_jax import (
+    cli_inspect,
     cli_list,
     cli_plan,
     extensions,
@@ -40,6 +41,7 @@ usage: python run.py [VERB] ...
                        --only STAGE ... runs just these stages and what they need
   plan NAME --topology v5e:4x4
                        what it would take on TPU chips that are not there: memory, work, time
+  inspect NAME         what of its networks can be cut: channels, heads, hidden units
   list                 the experiments: what, on which data, at what cost;
                        list terms: the distillation terms and their papers
   evaluate RUN         read the networks of a run's folder and evaluate them anew
@@ -74,7 +76,8 @@ def main(arguments: list[str]) -> int:
     keep_programs()
     verbs = {
         "run": _run,
-        "plan": _plan,
+        "plan": lambda words, console: cli_plan.main(words, console, names(), preset),
+        "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
         "list": _list,
         "evaluate": _evaluate,
         "report": _report,
@@ -172,10 +175,6 @@ def _compiling(quick: bool) -> Iterator[None]:
         yield
     finally:
         jax.config.update(option, before)
-
-
-def _plan(arguments: list[str], console: Console) -> None:
-    cli_plan.main(arguments, console, names(), preset)
 
 
 def _list(arguments: list[str], console: Console) -> None:

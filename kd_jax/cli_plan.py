@@ -52,7 +52,7 @@ def main(
         raise UsageError(f"plan takes an experiment's name first: {known}")
     name, *rest = arguments
     base = preset(name)
-    own, rest = _own(rest)
+    own, rest = own_flags(rest, OWN)
     if "--smoke" in rest:
         rest = [word for word in rest if word != "--smoke"]
         base = smoke(base)
@@ -75,12 +75,12 @@ def main(
         Screen(console).line(f"plan: {path}, table: {path.with_suffix('.md')}")
 
 
-def _own(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+def own_flags(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """(the verb's own flags with their values, the other arguments)."""
     own: dict[str, str] = {}
     rest: list[str] = []
     for flag, words in flags.split([word for word in arguments if word not in ("-h", "--help")]):
-        if flag not in OWN:
+        if flag not in names:
             rest += [flag, *words]
             continue
         said = " ".join(words)

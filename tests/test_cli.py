@@ -18,6 +18,7 @@ def test_help_tells_every_verb(call, word):
     for text in (
         "run NAME",
         "plan NAME",
+        "inspect NAME",
         "list",
         "evaluate RUN",
         "report RUN",
@@ -113,7 +114,7 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
     ("arguments", "said"),
     [
         (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
-        ([""], "unknown verb ''. Known: bench, evaluate, list, plan, report, run."),
+        ([""], "unknown verb ''. Known: bench, evaluate, inspect, list, plan, report, run."),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),
         (["run", "--smoke"], NAMES),

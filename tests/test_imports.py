@@ -44,6 +44,7 @@ columns notes heatmaps
 plots tables
 summary report progress bench plan_table
 cli_plan cli_list
+cli_inspect
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}
