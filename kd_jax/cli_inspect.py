@@ -77,10 +77,11 @@ def show(structure: Structure, console: Console) -> None:
     console.print(table)
     for reason in dict.fromkeys(note.reason for note in structure.notes):
         notes = [note for note in structure.notes if note.reason == reason]
-        first = f"{notes[0].primitive} in {notes[0].where}".removeprefix(" in ")
+        first = " in ".join(part for part in (notes[0].primitive, notes[0].where) if part)
         leaves = [short(leaf) for note in notes for leaf in note.leaves]
         more = f" and {len(leaves) - 1} more" if len(leaves) > 1 else ""
-        console.print(f"kept: {leaves[0]}{more} {reason} ({first})", markup=False, highlight=False)
+        place = f" ({first})" if first else ""
+        console.print(f"kept: {leaves[0]}{more} {reason}{place}", markup=False, highlight=False)
 
 
 def short(name: str) -> str:

@@ -111,9 +111,17 @@ def trace(model: Model, input_shape: Sequence[int], dtype: str = "float32") -> S
     passes = [analysed(graph, model, variables, inputs, train, key)[0] for train in (False, True)]
     graph.settle()
     shapes = {name: tuple(leaf.shape) for name, leaf in named_leaves(variables).items()}
-    groups = tuple(_groups(graph, passes))
-    notes = tuple({(n.where, n.reason, n.leaves): n for n in graph.notes}.values())
+    found = list(_groups(graph, passes))
+    groups = tuple(group for group in found if group.size > 1)
+    alone = [_only_unit(group) for group in found if group.size == 1]
+    notes = tuple({(n.where, n.reason, n.leaves): n for n in (*graph.notes, *alone)}.values())
     return Structure(groups, notes, shapes, tuple(input_shape), dtype, graph, passes[0])
+
+
+def _only_unit(group: Group) -> Note:
+    own = (key for key in group.entries if key[0].startswith("params/"))
+    leaves = tuple(f"{leaf}:{axis}" for leaf, axis in own)
+    return Note("", "", "hangs together as one unit", leaves)
 
 
 def analysed(
@@ -158,12 +166,13 @@ def _groups(graph: Graph, passes: Sequence[Program]) -> Iterator[Group]:
     for entries in members.values():
         made = [k for k in entries if k not in read and k[0].startswith("params/")]
         kernels = tuple(k for k in made if k[0] in kernel)
-        if len(next(iter(entries.values()))) > 1 and made:
+        if made:
             leaf, axis = (*kernels, *made)[0]
             name = f"{leaf}:{axis}"
-            taken[name] = taken.get(name, 0) + 1
+            group = Group(name, entries, kernels)
+            taken[name] = taken.get(name, 0) + (group.size > 1)
             again = f"#{taken[name]}" if taken[name] > 1 else ""
-            yield Group(name + again, entries, kernels)
+            yield dataclasses.replace(group, name=name + again)
 
 
 def _kernels(graph: Graph) -> tuple[set[str], set[tuple[str, int]]]:

@@ -217,6 +217,17 @@ def test_an_operation_that_is_not_understood_says_so():
     assert sizes("fourier") == {"Dense_0/kernel:1": 12, "Dense_3/kernel:1": 8}
 
 
+def test_channels_that_only_go_together_are_named():
+    def apply(p, x):
+        x = jnp.pad(x @ p["a"], ((0, 0), (0, 1)))
+        return jnp.tanh((x[:, 1:] - x[:, :-1]) @ p["b"]) @ p["c"]
+
+    structure = of_function(apply, a=(4, 5), b=(5, 3), c=(3, 2))
+    assert [group.name for group in structure.groups] == ["params/b:1"]
+    notes = {note.reason: note.leaves for note in structure.notes}
+    assert notes["hangs together as one unit"] == ("params/a:1", "params/b:0")
+
+
 # That enough can be cut ----------------------------------------------------------------------
 
 FOUND = {
