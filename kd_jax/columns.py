@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from kd_jax import sparse
 from kd_jax.latency import Latency
 from kd_jax.noise import class_gains, gain, spread, summary
 from kd_jax.results import Results, Row
@@ -127,11 +128,11 @@ def _left_out(batch: str) -> Callable[[Results, Row], Cell]:
         timed = row.sparse.get(batch)
         if timed is None:
             return Cell()
-        if not timed.layers:
-            return Cell(significant(timed.dense.median_ms), extras=("dense is faster",))
+        if timed.sparse.median_ms >= sparse.GAIN * timed.dense.median_ms:
+            return Cell(significant(timed.dense.median_ms), extras=("no faster than dense",))
         value = "~" * timed.sparse.unsteady + significant(timed.sparse.median_ms)
         times = ratio(timed.dense.median_ms / timed.sparse.median_ms)
-        return Cell(value, extras=(times, f"{len(timed.layers)} sparse layers"))
+        return Cell(value, extras=(times, f"{len(timed.layers)} of its matrices"))
 
     return cell
 

@@ -3,15 +3,16 @@ is done and resuming what was interrupted."""
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, jobs, stages
+from kd_jax import checks, compiled, hosts, jobs, shrinking, stages
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment
+from kd_jax.config import ROLES, Distill, Experiment, Shrink
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import from_linen
@@ -19,6 +20,7 @@ from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, folder_of
 from kd_jax.serialize import from_data, to_data
+from kd_jax.state import Snapshot
 from kd_jax.sweep import expand
 
 KEPT = 12  # stages of which compiled programs are kept
@@ -162,10 +164,37 @@ def train(run: Run, report: Reporter) -> None:
     for count, stage in enumerate(run.experiment.order(), 1):
         if run.members(stage)[0] != stage:
             continue  # it trains with the first of its siblings
+        _cut(run, stage, report)
         for seeds in run.groups:
             _train_stage(run, stage, seeds, report)
         if count % KEPT == 0:
             compiled.forget()
+
+
+def _cut(run: Run, stage: str, report: Reporter) -> None:
+    """Decides what a Shrink stage cuts, by the networks of all seeds, unless that is known."""
+    description, cut = run.experiment.stages[stage], run.cut(stage)
+    if not isinstance(description, Shrink) or cut.known:
+        return
+    report.note(f"{stage}: choosing what to cut by {description.criterion}")
+    parts = [run.network(description.start, seeds) for seeds in run.groups]
+    together = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    model, shape = run.model(description.start), run.data.spec.shape
+    with flags_of(run.flag(stage)):
+        kept = shrinking.decide(description, model, shape, together, run.experiment.seed)
+    cut.write(model, shape, together, kept)
+
+
+def _start(run: Run, stages: Sequence[str], seeds: Seeds) -> Snapshot | None:
+    """The network that stages which train together start from."""
+    descriptions = [run.experiment.stages[stage] for stage in stages]
+    starts = [description.start for description in descriptions]
+    found = run.networks(starts, seeds) if starts[0] else None
+    if found is None or not isinstance(descriptions[0], Shrink):
+        return found
+    first = run.groups.index(seeds) * len(seeds)
+    rows = slice(first, first + len(seeds))
+    return run.cut(stages[0]).network(run.model(starts[0]), run.data.spec.shape, found, rows)
 
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
@@ -178,7 +207,6 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         report.note(f"{which}: done before")
         return
     descriptions = [run.experiment.stages[name] for name in members]
-    starts = [description.start for description in descriptions]
     model = run.teacher_model(stage)
     settings = [name.partition("/")[2] for name in members] if several else [""]
     curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]
@@ -188,7 +216,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             descriptions,
             run.model(stage),
             run.data,
-            start=run.networks(starts, seeds) if starts[0] else None,
+            start=_start(run, members, seeds),
             teacher=(model, run.teachers(members, seeds)) if model is not None else None,
             seeds=seeds,
             devices=run.experiment.layout,

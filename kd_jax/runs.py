@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import many
+from kd_jax import many, naming
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Prune
+from kd_jax.config import Distill, Experiment, Shrink
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
@@ -17,6 +17,7 @@ from kd_jax.errors import UsageError
 from kd_jax.forward import Model
 from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
+from kd_jax.shrinking import Cut, expected
 from kd_jax.state import Snapshot
 from kd_jax.sweep import Variant
 
@@ -51,6 +52,8 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
+        if self.shrunk(stage):  # of settings that cut differently no two have the same shapes
+            return (stage,)
         return variant.siblings
 
     def flag(self, stage: str) -> str:
@@ -58,9 +61,13 @@ class Run:
         return self.variants[stage].base if stage in self.variants else stage
 
     def model(self, stage: str) -> Model:
-        """Of a stage's result: that of what it starts from, or of its role; with its teacher's
-        classifier where it is to have that."""
+        """Of a stage's result: that of what it starts from, or of its role; smaller where channels
+        are cut, with its teacher's classifier where it is to have that."""
         description = self.experiment.stages[stage]
+        if isinstance(description, Shrink):
+            full, shape = self.model(description.start), self.data.spec.shape
+            cut = self.cut(stage)
+            return cut.model(full) if cut.known else expected(description, full, shape)
         if description.start:
             return self.model(description.start)
         model = self.models[description.model]
@@ -70,6 +77,17 @@ class Run:
         reductions = [term.reduction for term in terms if isinstance(term, SimKD)]
         teacher = self.model(description.teachers[0])  # type: ignore[union-attr]
         return reused(model, teacher, self.data.spec.shape, *reductions[:1])
+
+    def cut(self, stage: str) -> Cut:
+        """What a Shrink stage cuts, of all seeds."""
+        return Cut(self.folder / stage)
+
+    def shrunk(self, stage: str) -> bool:
+        """Whether its network, or one that it comes from, lost channels for good."""
+        description = self.experiment.stages[stage]
+        if isinstance(description, Shrink):
+            return True
+        return bool(description.start) and self.shrunk(description.start)
 
     def store(self, stage: str, seeds: Seeds) -> Store:
         """Of a stage and those that train together with it."""
@@ -170,44 +188,7 @@ class Run:
 
     def label(self, stage: str) -> str:
         """What the network is, in a reader's words."""
-        label, stages = self._label(stage), self.experiment.stages
-        if stage in self.variants:
-            return f"{label}, {self.variants[stage].words}"
-        alike = [
-            name for name in stages if name not in self.variants and self._label(name) == label
-        ]
-        fresh = not isinstance(stages[stage], Distill) and not stages[stage].start
-        several = len(alike) > 1 and not fresh
-        return f"{label}, {stage}" if several else label
-
-    def _label(self, stage: str) -> str:
-        description = self.experiment.stages[stage]
-        if isinstance(description, Prune):
-            first = self._label(description.start) if description.start else description.model
-            return f"{first}, pruned" if "," in first else f"{first} and pruned"
-        if isinstance(description, Distill) and (description.taught or not description.terms):
-            return self._taught_label(stage, description)
-        alone = description.model != "teacher" and self.experiment.teacher is not None
-        return f"{description.model} alone" if alone else description.model
-
-    def _taught_label(self, stage: str, description: Distill) -> str:
-        first, generation = self._lineage(stage)
-        if generation:
-            return f"{self._label(first).removesuffix(' alone')}, generation {generation}"
-        by = {self.experiment.stages[teacher].model for teacher in description.teachers}
-        return f"{description.model} distilled{' by assistant' * (by == {'assistant'})}"
-
-    def _lineage(self, stage: str) -> tuple[str, int]:
-        """(the first of a line in which each network taught the next of its own architecture, how
-        many came after it): born-again networks."""
-        stages = self.experiment.stages
-        description = stages[stage]
-        pruned = isinstance(description, Prune)
-        teachers = [] if pruned else [*getattr(description, "teachers", ())]
-        if [stages[teacher].model for teacher in teachers] != [description.model]:
-            return stage, 0
-        first, before = self._lineage(teachers[0])
-        return first, before + 1
+        return naming.label(self.experiment, self.variants, stage)
 
     def reference(self, stage: str, order: Sequence[str]) -> str:
         """The stage of these whose network taught a stage's; or, where none did, that of the first
@@ -227,6 +208,9 @@ class Run:
         if self.experiment.compare:
             named = [name for name in self.experiment.compare if name in before]
             return tuple(name for name in named if role(name) == role(stage))
+        description = self.experiment.stages[stage]
+        if isinstance(description, Shrink):
+            return (description.start,)
         if variant is None:
             return None
         model = lambda name: getattr(self.experiment, role(name))  # noqa: E731

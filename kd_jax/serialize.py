@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from kd_jax import values
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Prune, Train
+from kd_jax.config import Distill, Experiment, Prune, Shrink, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import TERMS
 from kd_jax.errors import UsageError, did_you_mean
@@ -19,7 +19,10 @@ VARIANTS = (*TERMS.values(), *SCHEDULES.values(), *PENALTIES.values())
 CLASSES: dict[str, type] = {
     **CONFIGS,
     **{type(variant).__name__: type(variant) for variant in VARIANTS},
-    **{cls.__name__: cls for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune)},
+    **{
+        cls.__name__: cls
+        for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune, Shrink)
+    },
 }
 
 _SOURCES: dict[type, str] = {}  # of classes that are not the package's: a hash of where they stand

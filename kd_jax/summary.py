@@ -12,7 +12,6 @@ import numpy as np
 
 from kd_jax import checks, cka, compiled, cost, latency, metrics, results, size, sparse, tree
 from kd_jax.augment import normalise
-from kd_jax.config import Experiment
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
@@ -176,7 +175,7 @@ def _row(
     return Row(
         stage=stage,
         label=run.label(stage),
-        model=_short(run.experiment, stage) + " and its teacher's classifier" * bool(lent),
+        model=_short(run, stage, first),
         **{name: x.tolist() for name, x in metrics.measured(z, labels, taught).items()},
         validation_accuracy=history[-1].get("validation_accuracy") if history else None,
         agrees_with=reference,
@@ -211,12 +210,16 @@ def _layers(reports: list[dict[str, Any]]) -> dict[str, Layer]:
     }
 
 
-def _short(experiment: Experiment, stage: str) -> str:
-    """`MLP(widths=(16,))`: the architecture with the fields that differ from its defaults."""
-    config = getattr(experiment, experiment.stages[stage].model)
+def _short(run: Run, stage: str, network: Snapshot) -> str:
+    """`MLP(widths=(16,))`: the architecture with the fields that differ from its defaults, and what
+    became of it."""
+    config = getattr(run.experiment, run.experiment.stages[stage].model)
+    became = " and its teacher's classifier" if REUSED in network.collections else ""
+    if run.shrunk(stage):
+        became += f", shrunk to {tree.count(network.params):,} parameters"
     changed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
         if getattr(config, field.name) != field.default
     ]
-    return f"{type(config).__name__}({', '.join(changed)})"
+    return f"{type(config).__name__}({', '.join(changed)}){became}"

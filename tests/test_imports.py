@@ -21,9 +21,10 @@ distill prune nnx_models
 teacher devices state
 ensembles reuse
 config_stages
+config_shrink
 config objective metrics cka program zoo
 serialize lessons many events checkpoint
-checks step
+checks step shrinking
 compiled replay
 loop
 jobs roofline
@@ -32,6 +33,7 @@ stages
 __init__
 logs flags startup extensions
 sweep
+naming
 runs
 pipeline
 ahead

@@ -1,0 +1,50 @@
+"""Handwritten digits: half of a residual network's work is cut away for good, in two ways.
+
+ResNet-8 learns from 900 images. Then channels are cut until a half of the multiply-adds is left,
+the same fraction of each group of channels that hang together, and what is left retrains, once on
+labels alone and once with the uncut network as its teacher. Another cuts a quarter of the channels
+and then prunes half of what is left, by masks.
+
+Paper: Li et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710
+(which channels); Fang et al., "DepGraph: Towards Any Structural Pruning", 2023,
+https://arxiv.org/abs/2301.12900 (which hang together).
+Data: 1,797 images of 8x8 that come with scikit-learn, no download
+Cost: about five minutes on two CPU cores
+Command: python run.py run digits_shrink
+Result: docs/digits_shrink/table.md
+
+Nothing was tuned.
+"""
+
+from typing import Any
+
+from kd_jax.augment import Augment
+from kd_jax.config import Experiment, Prune, Shrink, Train
+from kd_jax.datasets import Data
+from kd_jax.distill import KD
+from kd_jax.models.cifar_resnet import CifarResNet
+from kd_jax.optim import Optim
+
+LEARN: dict[str, Any] = {"batch": 64, "augment": Augment(shift=1), "evaluate_every": 5}
+RETRAIN: dict[str, Any] = LEARN | {"epochs": 20, "optim": Optim(learning_rate=0.02)}
+SOFT: dict[str, Any] = {
+    "teacher": "train",
+    "hard_weight": 0.1,
+    "terms": {"kd": KD(temperature=4.0, weight=0.9)},
+}
+
+CONFIG = Experiment(
+    name="digits_shrink",
+    data=Data(name="digits"),
+    student=CifarResNet(depth=8),
+    stages={
+        "train": Train(epochs=40, optim=Optim(learning_rate=0.05, weight_decay=5e-4), **LEARN),
+        "shrink": Shrink(start="train", macs=0.5, **RETRAIN),
+        "shrink_taught": Shrink(start="train", macs=0.5, **RETRAIN, **SOFT),
+        "shrink_less": Shrink(start="train", amount=0.25, **RETRAIN, **SOFT),
+        "prune": Prune(start="shrink_less", sparsity=0.5, **RETRAIN, **SOFT),
+    },
+    compare=("train",),
+    seeds=3,
+    together=False,
+)

@@ -1,0 +1,51 @@
+"""The stage that makes a network smaller for good, as data."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import tyro
+
+from kd_jax.config_stages import Distill, variants
+from kd_jax.distill import TERMS, Term
+from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.prune import CHANNEL_CRITERIA
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shrink(Distill):
+    """Cut channels, heads and hidden units out of a network, and retrain what is left of it, on
+    labels alone or with a teacher. What comes out is a smaller network, not a masked one."""
+
+    teacher: str = ""
+    """Stage whose network teaches while retraining, such as the one that it starts from; empty:
+    labels alone."""
+    hard_weight: float = 1.0
+    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
+    amount: float = 0.5
+    """Fraction of the units that are cut; see `run.py inspect` for what they are."""
+    macs: float | None = None
+    """Share of the multiply-accumulates to come down to, which then decides the amount."""
+    criterion: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CHANNEL_CRITERIA)}}}")] = "l2"
+    """How units are scored."""
+    scope: Literal["group", "global"] = "group"
+    """group: the same fraction of each group of units; global: groups compete."""
+    multiple_of: int = 1
+    """Kept units of a group are rounded up to a multiple of it, such as 8 or 128 for hardware."""
+    keep: tuple[str, ...] = ()
+    """Regular expressions of the groups that stay whole."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.start), "start is empty: name the stage whose network is to be cut")
+        require(0 < self.amount < 1, f"amount {self.amount} must be above 0 and below 1")
+        share = self.macs
+        require(share is None or 0 < share < 1, f"macs {share} must be above 0 and below 1")
+        require(self.multiple_of >= 1, f"multiple-of {self.multiple_of} must be at least 1")
+        if self.criterion not in CHANNEL_CRITERIA:
+            hint = did_you_mean(self.criterion, CHANNEL_CRITERIA)
+            raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
+        require(
+            not self.teachers or bool(self.taught),
+            f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
+        )

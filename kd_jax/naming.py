@@ -1,0 +1,51 @@
+"""What the networks of an experiment are called, in a reader's words."""
+
+from collections.abc import Mapping
+
+from kd_jax.config import Distill, Experiment, Prune, Shrink
+from kd_jax.sweep import Variant
+
+
+def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -> str:
+    """`student distilled and pruned, temperature 8`: of a stage's result. Where several would be
+    called the same, by their stages' names too."""
+    words, stages = _label(experiment, stage), experiment.stages
+    if stage in variants:
+        return f"{words}, {variants[stage].words}"
+    alike = [name for name in stages if name not in variants and _label(experiment, name) == words]
+    fresh = not isinstance(stages[stage], Distill) and not stages[stage].start
+    return f"{words}, {stage}" if len(alike) > 1 and not fresh else words
+
+
+def _label(experiment: Experiment, stage: str) -> str:
+    description = experiment.stages[stage]
+    if isinstance(description, Prune | Shrink):
+        before = description.start
+        first = _label(experiment, before) if before else description.model
+        done = "pruned" if isinstance(description, Prune) else "shrunk"
+        return f"{first}, {done}" if "," in first else f"{first} and {done}"
+    if isinstance(description, Distill) and (description.taught or not description.terms):
+        return _taught_label(experiment, stage, description)
+    alone = description.model != "teacher" and experiment.teacher is not None
+    return f"{description.model} alone" if alone else description.model
+
+
+def _taught_label(experiment: Experiment, stage: str, description: Distill) -> str:
+    first, generation = _lineage(experiment, stage)
+    if generation:
+        return f"{_label(experiment, first).removesuffix(' alone')}, generation {generation}"
+    by = {experiment.stages[teacher].model for teacher in description.teachers}
+    return f"{description.model} distilled{' by assistant' * (by == {'assistant'})}"
+
+
+def _lineage(experiment: Experiment, stage: str) -> tuple[str, int]:
+    """(the first of a line in which each network taught the next of its own architecture, how many
+    came after it): born-again networks."""
+    stages = experiment.stages
+    description = stages[stage]
+    made_smaller = isinstance(description, Prune | Shrink)
+    teachers = [] if made_smaller else [*getattr(description, "teachers", ())]
+    if [stages[teacher].model for teacher in teachers] != [description.model]:
+        return stage, 0
+    first, before = _lineage(experiment, teachers[0])
+    return first, before + 1

@@ -1,0 +1,190 @@
+"""Stages that cut channels for good."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from calls import refused
+from tiny_experiment import tiny
+
+from kd_jax import ahead, pipeline, results, summary
+from kd_jax.config import Prune, Shrink, Train
+from kd_jax.distill import KD
+from kd_jax.errors import UsageError
+from kd_jax.loop import Silent
+from kd_jax.models.mlp import MLP
+from kd_jax.optim import Optim
+from kd_jax.tree import named_leaves
+
+COMMON = {"epochs": 2, "batch": 32, "optim": Optim(learning_rate=0.1)}
+STAGES = {
+    "train": Train(**COMMON),
+    "prune": Prune(start="train", sparsity=0.5, **COMMON),
+    "shrink": Shrink(start="prune", amount=0.25, teacher="train", terms={"kd": KD()}, **COMMON),
+    "again": Shrink(start="shrink", macs=0.5, scope="global", **COMMON),
+    "after": Prune(start="again", sparsity=0.8, **COMMON),
+}
+
+
+def experiment(**changes):
+    fields = {"student": MLP(widths=(16, 12)), "stages": STAGES, "teacher": None}
+    return tiny(**fields | changes)
+
+
+def trained(folder, **changes):
+    run = pipeline.prepare(experiment(out=str(folder), **changes), folder / "run", Silent())
+    pipeline.claim(run.experiment, run.folder)
+    pipeline.train(run, Silent())
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("shrink"))
+
+
+LAYERS = ("dense1/kernel", "dense2/kernel", "classifier/kernel")
+
+
+def kernels(run, stage, seeds=(0, 1)):
+    named = named_leaves(run.network(stage, seeds).params)
+    return {name: named[name] for name in LAYERS}
+
+
+def test_what_is_left_is_smaller(run):
+    shapes = {stage: [x.shape[1:] for x in kernels(run, stage).values()] for stage in STAGES}
+    assert shapes["prune"] == [(64, 16), (16, 12), (12, 10)]
+    assert shapes["shrink"] == [(64, 12), (12, 9), (9, 10)]
+    macs = lambda stage: sum(a * b for a, b in shapes[stage])  # noqa: E731
+    assert macs("again") <= 0.5 * macs("shrink")
+    assert shapes["after"] == shapes["again"]
+
+
+def test_masks_are_cut_with_what_they_mask(run):
+    network = run.network("shrink", (0, 1))
+    masks = named_leaves(network.masks)
+    for name, kernel in kernels(run, "shrink").items():
+        assert masks[name].shape == kernel.shape
+        assert not np.any(np.asarray(kernel)[~np.asarray(masks[name])])
+        assert not np.all(masks[name])
+    pruned = named_leaves(run.network("after", (0, 1)).masks)
+    for mask in pruned.values():
+        size = mask[0].size
+        np.testing.assert_array_equal(np.sum(mask, axis=(1, 2)), size - round(0.8 * size))
+
+
+def test_each_seed_keeps_its_own_best(run):
+    """By the norm of the weights that put a unit out."""
+    kept = pipeline.shrinking.load_file(run.cut("shrink").folder / "units.safetensors")
+    first = kept["params/dense1/kernel:1"]
+    kernel = np.asarray(kernels(run, "prune")["dense1/kernel"])
+    norms = np.linalg.norm(kernel, axis=1)
+    expected = np.sort(np.argsort(-norms, axis=-1, kind="stable")[:, :12], axis=-1)
+    np.testing.assert_array_equal(first, expected)
+    assert np.any(first[0] != first[1])
+
+
+def test_a_run_is_opened_anew(run):
+    """By another process: with what the folder says, and nothing else."""
+    pipeline.shrinking._rebuilt.cache_clear()
+    opened = pipeline.open_run(run.folder, Silent())
+    found = summary.summarise(opened, "", Silent())
+    rows = {row.stage: row for row in found.rows}
+    sizes = [rows[stage].parameters for stage in ("prune", "shrink", "again")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert rows["shrink"].label == "student and pruned and shrunk"
+    assert [*rows["shrink"].compared_with] == ["prune"]
+    assert rows["again"].model == rows["after"].model != rows["shrink"].model
+    assert rows["again"].macs <= 0.5 * rows["shrink"].macs
+    assert rows["after"].macs_nonzero[0] < rows["after"].macs
+    results.write(run.folder, found)
+    assert json.loads((run.folder / "results.json").read_text())["rows"]
+
+
+def test_seeds_apart_are_cut_as_together(run, tmp_path):
+    stages = {name: STAGES[name] for name in ("train", "prune", "shrink")}
+    apart = trained(tmp_path, stages=stages, together=False)
+    units = [r.cut("shrink").folder / "units.safetensors" for r in (run, apart)]
+    one, other = (pipeline.shrinking.load_file(path) for path in units)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    for seed in (0, 1):
+        ours = kernels(apart, "shrink", (seed,))
+        for name, kernel in kernels(run, "shrink").items():
+            np.testing.assert_allclose(ours[name][0], kernel[seed], rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_decided_stays(run, tmp_path, monkeypatch):
+    """A run that stops after the choice goes on with it."""
+    stages = {name: STAGES[name] for name in ("train", "prune", "shrink")}
+    given = experiment(out=str(tmp_path), stages=stages)
+    begun = pipeline.prepare(given, tmp_path / "run", Silent())
+    for stage in ("train", "prune"):
+        pipeline._train_stage(begun, stage, (0, 1), Silent())
+    pipeline._cut(begun, "shrink", Silent())
+    monkeypatch.setattr(pipeline.shrinking, "decide", None)  # not again
+    pipeline.train(begun, Silent())
+    for name, kernel in kernels(run, "shrink").items():
+        np.testing.assert_array_equal(kernels(begun, "shrink")[name], kernel)
+
+
+def test_settings_that_cut_differently_train_one_by_one(tmp_path):
+    stages = {"train": STAGES["train"], "shrink": Shrink(start="train", **COMMON)}
+    run = trained(tmp_path, stages=stages, sweep=("shrink.amount=0.25,0.5",), seeds=1)
+    widths = [kernels(run, f"shrink/amount={a}", (0,)) for a in ("0.25", "0.5")]
+    assert [next(iter(one.values())).shape[-1] for one in widths] == [12, 8]
+
+
+def test_groups_may_stay_whole_and_widths_be_multiples(tmp_path):
+    shrink = Shrink(start="train", amount=0.6, multiple_of=8, keep=("dense2",), **COMMON)
+    run = trained(tmp_path, stages={"train": STAGES["train"], "shrink": shrink}, seeds=1)
+    assert [x.shape[-1] for x in kernels(run, "shrink", (0,)).values()] == [8, 12, 10]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"start": ""}, "start is empty: name the stage whose network is to be cut"),
+        ({"amount": 1.0}, "amount 1.0 must be above 0 and below 1"),
+        ({"macs": 0.0}, "macs 0.0 must be above 0 and below 1"),
+        ({"multiple_of": 0}, "multiple-of 0 must be at least 1"),
+        ({"criterion": "l3"}, "criterion 'l3' is unknown. Known: fpgm, "),
+        ({"teacher": "train", "terms": {}}, "teacher 'train' without terms teaches nothing"),
+    ],
+)
+def test_settings_that_can_not_be(changes, said):
+    with pytest.raises(UsageError) as error:
+        dataclasses.replace(STAGES["shrink"], **changes)
+    assert str(error.value).startswith(said[:40])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            "--shrink.keep nothing",
+            "--shrink.keep 'nothing' finds no group: change it. They are: params/",
+        ),
+        ("--shrink.keep [", "--shrink.keep '[' is no regular expression"),
+        ("--shrink.keep .", "--shrink.keep .: nothing of this network is left that could be cut"),
+        (
+            "--shrink.macs 0.001",
+            "--shrink.macs is 0.001: with one unit left of each group it is still",
+        ),
+        ("--shrink.start shrink", "--shrink.start 'shrink' closes a circle"),
+    ],
+)
+def test_before_any_training(call, flags, said):
+    found = refused(call, "run", "digits_shrink", "--smoke", *flags.split())
+    assert found.startswith(said), found
+
+
+def test_it_is_planned():
+    run = pipeline.planned(experiment())
+    networks = {}
+    for stage in ("train", "prune", "shrink", "again"):
+        ahead.step_of(run, stage, jax.devices()[:1], networks)
+    shapes = {stage: named_leaves(network.params) for stage, network in networks.items()}
+    assert shapes["shrink"]["dense1/kernel"].shape == (2, 64, 12)
+    assert shapes["again"]["dense1/kernel"].shape[-1] < 12
