@@ -13,7 +13,6 @@ from kd_jax.data import Dataset
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
-from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, no_masks, start
 from kd_jax.tree import named_leaves
@@ -62,14 +61,9 @@ def check(
 
 def _check_prune(stage: Prune, params: Any, steps: int) -> None:
     try:
-        events = stage.schedule.events(steps, stage.sparsity)
+        stage.schedule.events(steps, stage.sparsity)
     except UsageError as error:
         raise UsageError(f"schedule.{str(error).partition('.')[2]}") from None
-    require(
-        events[0][0] > 0 or not CRITERIA[stage.criterion].needs_grads,
-        f"criterion {stage.criterion} scores by the gradient of the step before, and the "
-        f"schedule prunes before the first step: let it begin later",
-    )
     jax.eval_shape(lambda p: masks_lib.start(p, stage.include, stage.exclude), params)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_jax import lessons, randomness
+from kd_jax import changes, lessons, randomness
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
 from kd_jax.datasets import Spec
@@ -22,7 +22,6 @@ from kd_jax.many import RUN, SAME, STATE, VARIANT, over_runs, over_seeds
 from kd_jax.objective import Metrics, Settings
 from kd_jax.platform import platform
 from kd_jax.program import Program
-from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
 
@@ -40,7 +39,9 @@ class Compiled:
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
       single: (state, sums, teacher, data, order) -> (state, sums), one step; donated likewise.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
-      change_masks: (state, target) -> state; donated. With variants, the target is [V].
+      change_masks: (state, target, teacher, data) -> state; the state is donated. With variants,
+        the target is [V]. For streamed data, batches take the place of the data: as many as the
+        criterion looks at, those of the next steps.
       norms: (state, teacher, data, order) -> {part of the loss: norm of its gradient [S·V]} in the
         step before. For streamed data a batch takes the place of the data, and there is no order.
       order: (step, data) -> the examples' order [S, N] in the epoch of this step.
@@ -96,17 +97,42 @@ def build(program: Program, loop: bool) -> Compiled:
     single = donating(over_runs(one_resident, (STATE, RUN, RUN, SAME, RUN), both))
     many = functools.partial(step_lib.advance, program)
     looped = donating(over_runs(many, (STATE, RUN, RUN, SAME, SAME), both))
-    change = over_runs(functools.partial(step_lib.change_masks, program), (STATE, VARIANT), STATE)
     return Compiled(
         start=compiled(_starter(program), compiler_options=_once()),
         advance=looped if loop else functools.partial(_dispatch, order, single),
         single=single,
         step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
         norms=_norms(program),
-        change_masks=compiled(change, donate_argnums=2),
+        change_masks=_changes(program),
         order=order,
         record=jax.jit(over_seeds(record, (RUN, RUN, SAME, SAME)), out_shardings=home),
     )
+
+
+def _changes(program: Program) -> Callable[..., TrainState]:
+    def resident(settings, state, target, teacher, data):
+        given = (program, settings.seed, state.step, teacher, data, settings.criterion.looks_at)
+        shown = changes.upcoming(*given) if data is not None else ()
+        return changes.change_masks(program, settings, state, target, shown)
+
+    def streamed(settings, state, target, teacher, batches):
+        soft = None if teacher is None else teacher.variables
+        shown = [(batch, soft) for batch in batches]
+        return changes.change_masks(program, settings, state, target, shown)
+
+    def compiled(change: Callable) -> Any:
+        mapped = over_runs(change, (STATE, VARIANT, RUN, SAME), STATE)
+        return _jit(program, mapped, donate_argnums=2)
+
+    of_resident, of_batches = compiled(resident), compiled(streamed)
+
+    def change_masks(settings, seeds, state, target, teacher=None, data=None):
+        if not settings.criterion.looks_at:  # nor does its program know of data
+            teacher, data = None, None
+        change = of_batches if isinstance(data, tuple) else of_resident
+        return change(settings, seeds, state, target, teacher, data)
+
+    return change_masks
 
 
 def _norms(program: Program) -> Callable[..., Metrics]:
@@ -169,9 +195,8 @@ def _starter(program: Program) -> Callable[..., TrainState]:
             new = masks_lib.start(snapshot.params, program.include, program.exclude)
             masks = masks_lib.first(snapshot.masks, new)
             snapshot = dataclasses.replace(snapshot, masks=masks)
-        grads = program.prunes and CRITERIA[program.criterion].needs_grads
         terms = lessons.begin(program, settings.terms, settings.seed, labels)
-        return state_lib.start(snapshot, settings.optim, settings.ema is not None, grads, terms)
+        return state_lib.start(snapshot, settings.optim, settings.ema is not None, terms)
 
     def start(settings, seeds, snapshot, labels):
         return over_runs(one, (RUN, SAME), STATE)(settings, seeds, snapshot, labels)

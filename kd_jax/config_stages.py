@@ -3,15 +3,13 @@
 import dataclasses
 from collections import ChainMap
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
-
-import tyro
+from typing import Any, Literal, get_args
 
 from kd_jax.augment import Augment
 from kd_jax.distill import TERMS, LogitTerm, Term
-from kd_jax.errors import UsageError, did_you_mean, require, require_finite
+from kd_jax.errors import require, require_finite
 from kd_jax.optim import Optim
-from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, PruningLoss, Schedule
+from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, Criterion, PruningLoss, Schedule
 
 Role = Literal["teacher", "assistant", "student"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -194,7 +192,9 @@ class Prune(Distill):
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
     sparsity: float = 0.8
     """Fraction of the prunable weights that are zero at the end, exactly."""
-    criterion: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CRITERIA)}}}")] = "magnitude"
+    criterion: Criterion = dataclasses.field(
+        default_factory=lambda: CRITERIA["magnitude"], metadata=variants(CRITERIA)
+    )
     """How weights are scored."""
     scope: Literal["layer", "global", "threshold", "std"] = "layer"
     """layer: the same sparsity in each layer; global: over all layers; threshold: |w| < threshold;
@@ -217,9 +217,6 @@ class Prune(Distill):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
-        if self.criterion not in CRITERIA:
-            hint = did_you_mean(self.criterion, CRITERIA)
-            raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
         by_threshold = self.scope in ("threshold", "std")
         require(
             (self.threshold > 0) == by_threshold,

@@ -23,6 +23,7 @@ from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings, part_names
 from kd_jax.program import Program, Resident, Teacher
+from kd_jax.prune import Magnitude
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.stream import View, stream
 
@@ -127,7 +128,7 @@ def program_of(
     if taught and teacher is not None:
         check_model("teacher", teacher, data)
     steps_per_epoch = train_size(stage, data) // stage.batch
-    names = ("include", "exclude", "criterion", "scope")
+    names = ("include", "exclude", "scope")
     prunes = isinstance(stage, Prune)
     program = Program(
         model=model,
@@ -165,6 +166,7 @@ def _settings_of(stage: Stage) -> Settings:
         hard_weight=stage.hard_weight if distills else 1.0,
         terms=stage.terms if distills else {},
         penalty=stage.penalty if isinstance(stage, Prune) else None,
+        criterion=stage.criterion if isinstance(stage, Prune) else Magnitude(),
         ema=stage.ema,
         teacher_weights=_shares(stage) if distills else (),
         combine=stage.combine if distills else "logits",

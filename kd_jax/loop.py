@@ -2,6 +2,7 @@
 reads the validation accuracy, saves, and tells how it goes."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -97,8 +98,7 @@ def fit(
     while step < job.program.steps:
         # A checkpoint is of the state before the event of its step: a resumed run comes by here.
         if step in job.events:
-            changed = job.compiled.change_masks(job.settings, job.seeds, carry[0], job.events[step])
-            carry = (changed, carry[1])
+            carry = (runner.change(step, carry[0], job.events[step]), carry[1])
         last = step
         step, carry = runner.piece(step, carry)
         report.advance(step, runner.speed)
@@ -157,6 +157,15 @@ class _Runner:
         jax.block_until_ready(carry[1])
         self._measure(stop - step, time.monotonic() - began)
         return stop, carry
+
+    def change(self, step: int, state: Any, target: Any) -> Any:
+        """The state with other masks; of streamed data, the batches of the next steps are read."""
+        job = self.job
+        data, count = job.data, job.settings.criterion.looks_at
+        if not isinstance(data, Resident):
+            data = tuple(itertools.islice(data(step), count)) if count else None
+        teacher = self._teacher(step // job.program.steps_per_epoch)
+        return job.compiled.change_masks(job.settings, job.seeds, state, target, teacher, data)
 
     def norms(self, state: Any) -> dict[str, Any]:
         """{"gradients": {part of the loss: [S·V]}} of the last step's batch, if asked for."""

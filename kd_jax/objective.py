@@ -12,7 +12,7 @@ from kd_jax.distill import Lesson, LogitTerm, Own, Term, cross_entropy
 from kd_jax.distill.members import adaptive, mean_of_losses
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
-from kd_jax.prune import PruningLoss
+from kd_jax.prune import Criterion, Magnitude, PruningLoss
 from kd_jax.tree import Tree
 
 Array = jax.Array
@@ -31,6 +31,7 @@ class Settings:
       terms: {name: distillation term}.
       penalty: the pruning loss, or None.
       ema: decay of the parameters' average, or None.
+      criterion: how weights are scored where masks change.
       peer: which of several peers it is; 0 where there are none.
       teacher_weights: the shares of several teachers.
       combine: how several teachers are; see config_stages.Distill.
@@ -44,6 +45,7 @@ class Settings:
     terms: Mapping[str, Term]
     penalty: PruningLoss | None
     ema: float | None
+    criterion: Criterion = Magnitude()
     peer: Any = 0
     teacher_weights: tuple[float, ...] = ()
     combine: str = flax.struct.field(pytree_node=False, default="logits")

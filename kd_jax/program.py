@@ -31,7 +31,6 @@ class Program:
       steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
       prunes: whether the stage has masks of its own.
       include, exclude: patterns of the parameters that get a mask.
-      criterion: name of the pruning criterion.
       scope: how masks are cut: "layer", "global", "threshold" or "std".
       sharding: over which devices a batch is split, or None.
     """
@@ -49,7 +48,6 @@ class Program:
     prunes: bool = False
     include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE
     exclude: tuple[str, ...] = ()
-    criterion: str = "magnitude"
     scope: str = "layer"
     sharding: jax.sharding.NamedSharding | None = None
 

@@ -46,8 +46,8 @@ class TrainState:
       masks: tree like params, boolean arrays, None where a leaf is never pruned.
       opt_state: state of the optax transformation.
       extra: what only some runs carry: "ema", the averages {"params": ..., "collections": ...};
-        "grads", the last gradient, for criteria that score by it; "terms", what distillation terms
-        carry {name: Own}, and "terms_opt_state", the moments of what of it is trained.
+        "terms", what distillation terms carry {name: Own}, and "terms_opt_state", the moments of
+        what of it is trained.
     """
 
     step: Array
@@ -67,18 +67,15 @@ def start(
     snapshot: Snapshot,
     optim: Optim,
     ema: bool,
-    grads: bool = False,
     terms: dict[str, Own] | None = None,
 ) -> TrainState:
-    """The state at step 0, from a network at rest; with averages and the gradient if asked for, and
-    what distillation terms carry."""
+    """The state at step 0, from a network at rest; with averages if asked for, and with what
+    distillation terms carry."""
     params = masks_lib.apply(snapshot.masks, snapshot.params)
     extra: dict[str, Tree] = {}
     if ema:
         averaged = {"params": params, "collections": snapshot.collections}
         extra["ema"] = jax.tree.map(jnp.copy, averaged)
-    if grads:
-        extra["grads"] = jax.tree.map(jnp.zeros_like, params)
     if terms:
         own_params = {name: own.params for name, own in terms.items()}
         extra |= {"terms": terms, "terms_opt_state": transform(optim).init(own_params)}

@@ -1,5 +1,5 @@
-"""The steps, pure functions of arrays: train on a batch, advance over resident data, change
-the masks, predict, and record what the teacher says."""
+"""The steps, pure functions of arrays: train on a batch, advance over resident data, predict, and
+record what the teacher says."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,9 +18,7 @@ from kd_jax.distill import Own
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.objective import Metrics, Settings, objective, total
 from kd_jax.program import Program, Resident, Teacher
-from kd_jax.prune import CRITERIA
 from kd_jax.prune import masks as masks_lib
-from kd_jax.prune.allocate import std_thresholds
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.teacher import teach
 
@@ -77,13 +75,7 @@ def loss_parts(
 ) -> Callable:
     """(params, what terms train) -> (parts of the loss on a batch, (the network's new collections,
     metrics, {term: next state})): all of a step that is differentiated."""
-    epoch = state.step // program.steps_per_epoch
-    if program.sharding is not None:
-        batch = jax.lax.with_sharding_constraint(batch, program.sharding)
-    # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
-    # neither views nor, in a lesson, outputs are fused with what comes after.
-    batch = augment(program.augment, settings.seed, epoch, batch, program.spec)
-    batch = jax.lax.optimization_barrier(batch)
+    batch = views(program, settings.seed, state.step // program.steps_per_epoch, batch)
     lesson = lessons.lesson(program, settings, state, batch, soft)
     key = randomness.at_step(settings.seed, "dropout", state.step)
     key = lessons.own_key(program, settings, key)
@@ -100,6 +92,16 @@ def loss_parts(
         return parts, (collections, metrics, states)
 
     return parts_of
+
+
+def views(program: Program, seed: Array, epoch: Any, batch: Batch) -> Batch:
+    """A batch as it is shown in an epoch, split over the devices."""
+    if program.sharding is not None:
+        batch = jax.lax.with_sharding_constraint(batch, program.sharding)
+    # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
+    # neither views nor, in a lesson, outputs are fused with what comes after.
+    batch = augment(program.augment, seed, epoch, batch, program.spec)
+    return jax.lax.optimization_barrier(batch)
 
 
 def gradient_norms(
@@ -126,9 +128,6 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
     if settings.ema is not None:
         now = {"params": params, "collections": state.collections}
         extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
-    if "grads" in extra:
-        two = optim.name == "dot"
-        extra["grads"] = jax.tree.map(jnp.add, *grads) if two else grads
     return dataclasses.replace(
         state, step=state.step + 1, params=params, opt_state=opt_state, extra=extra
     )
@@ -168,11 +167,7 @@ def record(
     epoch, index = which
     places = (index * program.batch + jnp.arange(program.batch)) % data.ids.size
     rows = order[places]
-    batch = _batch(data, rows)
-    if program.sharding is not None:
-        batch = jax.lax.with_sharding_constraint(batch, program.sharding)
-    batch = augment(program.augment, seed, epoch, batch, program.spec)
-    batch = jax.lax.optimization_barrier(batch)
+    batch = views(program, seed, epoch, _batch(data, rows))
     assert program.teacher is not None
     return rows, teach(program.teacher, variables, batch.inputs).logits.astype(jnp.float32)
 
@@ -200,44 +195,6 @@ def advance(
         return state, jax.tree.map(jnp.add, sums, metrics)
 
     return jax.lax.fori_loop(0, steps, body, (state, sums))
-
-
-def change_masks(
-    program: Program, settings: Settings, state: TrainState, target: Any
-) -> TrainState:
-    """Prunes: new masks, and zeros wherever they say so in parameters, moments and average.
-
-    `target` is what the scope takes: {path name: weights to keep} for "layer", the number to keep
-    for "global", θ for "threshold", Han's quality factor for "std".
-    """
-    # What an earlier stage pruned keeps its mask; only what this one includes is pruned further.
-    active = masks_lib.among(state.masks, state.params, program.include, program.exclude)
-    if program.scope in ("layer", "global"):
-        key = randomness.at_step(settings.seed, "criterion", state.step)
-        scores = CRITERIA[program.criterion](state.params, state.extra.get("grads"), key)
-        keep = masks_lib.keep_per_layer if program.scope == "layer" else masks_lib.keep_global
-        masks = keep(scores, active, target)
-    else:
-        theta = target
-        if program.scope == "std":
-            theta = std_thresholds(state.params, active, target)
-        masks = masks_lib.below(state.params, active, theta)
-    masks = masks_lib.first(masks, state.masks)
-    return dataclasses.replace(
-        state,
-        masks=masks,
-        params=masks_lib.apply(masks, state.params),
-        opt_state=masks_lib.mask_like(masks, state.params, state.opt_state),
-        extra=_masked(masks, state.params, state.extra),
-    )
-
-
-def _masked(masks: Any, params: Any, extra: dict[str, Any]) -> dict[str, Any]:
-    """What a state carries besides, with zeros for what is pruned. Distillation terms are left out:
-    a projector is no part of the network, whatever its parameters are called."""
-    of_terms = {name: extra[name] for name in ("terms", "terms_opt_state") if name in extra}
-    others = {name: part for name, part in extra.items() if name not in of_terms}
-    return masks_lib.mask_like(masks, params, others) | of_terms
 
 
 def predict(model: Model, spec: Spec, snapshot: Snapshot, inputs: Array) -> Array:

@@ -40,7 +40,6 @@ INF, NAN = float("inf"), float("nan")
         ),
         (Prune, {"sparsity": 1.0}, "sparsity 1.0 must be in [0, 1)"),
         (Prune, {"sparsity": -0.1}, "sparsity -0.1 must be in [0, 1)"),
-        (Prune, {"criterion": "magnitud"}, "criterion 'magnitud' is unknown. Did you mean"),
         (Prune, {"scope": "std"}, "threshold 0.0 with scope 'std'"),
         (Prune, {"threshold": 0.1}, "threshold 0.1 with scope 'layer'"),
         (Prune, {"teacher": "train"}, "teacher 'train' without terms teaches nothing"),

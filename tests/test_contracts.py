@@ -169,10 +169,11 @@ def test_devices_prune_like_one(scope, layout):
     assert 0.1 < one[1].records[-1]["sparsity"][0] < 0.95
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", ["random", "taylor", "fisher"])
 def test_devices_score_like_one(name):
-    stage = dataclasses.replace(tiny_runs.PRUNE, criterion=name)
-    one, many = (tiny_runs.fit(stage, devices=n) for n in (1, (8, 2)))
+    changes = {"epochs": 1, "criterion": CRITERIA[name], "schedule": OneShot(at=0.5)}
+    stage = dataclasses.replace(tiny_runs.PRUNE, **changes)
+    one, many = (tiny_runs.fit(stage, devices=n) for n in (1, 4))
     agree(one, many)
 
 

@@ -25,6 +25,7 @@ config_shrink
 config objective metrics cka program zoo
 serialize lessons many events checkpoint
 checks step shrinking
+changes
 compiled replay
 loop
 jobs roofline

@@ -4,15 +4,16 @@ import dataclasses
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 import tiny_runs
 
+from kd_jax import jobs, many
 from kd_jax.config import Prune
 from kd_jax.errors import UsageError
-from kd_jax.prune import CRITERIA, Cubic, Iterative, OneShot
-from kd_jax.prune.criteria import Criterion
+from kd_jax.prune import CRITERIA, Cubic, GraSP, Iterative, OneShot, Taylor
 from kd_jax.state import rest
 from kd_jax.tree import named_leaves
 
@@ -169,17 +170,67 @@ def test_a_target_that_the_start_has_passed_is_refused(first, second, message):
         tiny_runs.fit(stage, start=rest(network))
 
 
-def test_a_criterion_may_score_by_the_gradient(monkeypatch):
-    """|w·g| of the step before, as a criterion of one function."""
-    seen = Criterion(
-        lambda params, grads, key: jax.tree.map(lambda w, g: abs(w * g), params, grads),
-        needs_grads=True,
-    )
-    monkeypatch.setitem(CRITERIA, "saliency", seen)
-    stage = dataclasses.replace(PRUNE, criterion="saliency", schedule=OneShot(at=0.5))
-    by_magnitude, _ = tiny_runs.fit(dataclasses.replace(stage, criterion="magnitude"))
-    state, _ = tiny_runs.fit(stage)
-    assert pruned(state.masks, 0) == pruned(by_magnitude.masks, 0)
-    assert tiny.differences(state.masks, by_magnitude.masks)
-    with pytest.raises(UsageError, match="criterion saliency scores by the gradient of the step"):
-        tiny_runs.fit(dataclasses.replace(stage, schedule=OneShot()))
+# Criteria that look at data
+
+
+def at_step_four(**changes):
+    return dataclasses.replace(PRUNE, schedule=OneShot(at=0.5), **changes)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_every_criterion_prunes_exactly(name):
+    state, _ = tiny_runs.fit(at_step_four(criterion=CRITERIA[name]))
+    assert pruned(state.masks, 1) == {"classifier/kernel": 56, "hidden/kernel": 358}
+    by_magnitude, _ = tiny_runs.fit(at_step_four())
+    assert bool(tiny.differences(state.masks, by_magnitude.masks)) == (name != "magnitude")
+
+
+def gradient_by_hand(stage, seed, steps):
+    """The gradient of the cross-entropy at the start, of the first batches."""
+    model, data = tiny.perceptron(), tiny.digits()
+    prepared = jobs.prepare([stage], model, data, None, (seed,), 1)
+    variables = jax.tree.map(lambda x: x[0], rest(prepared.begin(None)).variables)
+    order = prepared.compiled.order(prepared.settings, prepared.seeds, 0, prepared.resident)[0]
+
+    def loss(params, rows):
+        inputs = data.train.inputs[rows].astype(np.float32)
+        spec = data.spec
+        inputs = (inputs / spec.scale - np.asarray(spec.mean)) / np.asarray(spec.std)
+        logits = model.forward({**variables, "params": params}, inputs, train=True)[0].logits
+        return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(16), data.train.labels[rows]])
+
+    grads = [
+        jax.grad(loss)(variables["params"], np.asarray(order[16 * i : 16 * (i + 1)]))
+        for i in range(steps)
+    ]
+    return variables["params"], jax.tree.map(lambda *g: sum(g) / steps, *grads)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_gradient_is_that_of_the_batches_of_the_next_steps(batches):
+    stage = dataclasses.replace(PRUNE, criterion=Taylor(batches=batches), schedule=OneShot())
+    state, _ = tiny_runs.fit(stage, seeds=(4,))
+    params, grads = gradient_by_hand(stage, 4, batches)
+    for name in ("hidden", "classifier"):
+        score = np.abs(np.asarray(params[name]["kernel"] * grads[name]["kernel"]))
+        mask = np.asarray(state.masks[name]["kernel"][0])
+        assert score[mask].min() >= score[~mask].max()
+
+
+def test_numbers_of_a_criterion_are_swept_in_one_program():
+    stages = [at_step_four(criterion=GraSP(temperature=t)) for t in (1.0, 200.0)]
+    state, _ = tiny_runs.fit(stages)
+    masks = []
+    for index, stage in enumerate(stages):
+        alone, _ = tiny_runs.fit(stage)
+        one = many.of_variant(state.masks, index, 2)
+        assert not tiny.differences(one, alone.masks)
+        masks.append(alone.masks)
+    assert tiny.differences(*masks)
+
+
+def test_a_teacher_takes_part_in_the_score():
+    scores = {"criterion": Taylor(), "schedule": OneShot()}
+    taught, _ = tiny_runs.fit(dataclasses.replace(tiny_runs.PRUNE, **scores))
+    alone, _ = tiny_runs.fit(dataclasses.replace(tiny_runs.PRUNE, teacher="", terms={}, **scores))
+    assert tiny.differences(taught.masks, alone.masks)

@@ -79,6 +79,23 @@ def apply(masks: Tree, params: Tree) -> Tree:
     return map_masked(lambda m, w: jnp.where(m, w, 0), masks, params)
 
 
+def within(masks: Tree, tree: Tree) -> Tree:
+    """A tree like params with zeros for all but the kept entries of leaves that have a mask."""
+    is_none = lambda m: m is None  # noqa: E731
+    kept = lambda m, x: jnp.zeros_like(x) if m is None else jnp.where(m, x, 0)  # noqa: E731
+    return jax.tree.map(kept, masks, tree, is_leaf=is_none)
+
+
+def straight_through(masks: Tree, params: Tree) -> Tree:
+    """As `apply`, but the gradient passes as if there were no masks.
+
+    Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for
+    Conditional Computation", 2013, https://arxiv.org/abs/1308.3432.
+    """
+    change = lambda m, w: w + jax.lax.stop_gradient(jnp.where(m, w, 0) - w)  # noqa: E731
+    return map_masked(change, masks, params)
+
+
 def mask_like(masks: Tree, params: Tree, state: Tree) -> Tree:
     """An optimizer's state (or an average of weights) with zeros for what is pruned.
 
