@@ -37,7 +37,7 @@ CONFIG = Experiment(
             augment=CROP_AND_FLIP,
             start="train",
             sparsity=0.9,
-            scope="global",
+            allocation="global",
             schedule=Iterative(rounds=5, shape="geometric"),
         ),
     },

@@ -72,7 +72,7 @@ CONFIG = Experiment(
             hard_weight=0.1,
             terms={"kd": KD(temperature=2.0, weight=0.9)},
             sparsity=0.5,
-            scope="global",
+            allocation="global",
             schedule=Cubic(begin=0.0, end=0.5, every=10),
         ),
     },

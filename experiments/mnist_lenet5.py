@@ -49,7 +49,7 @@ CONFIG = Experiment(
             hard_weight=0.1,
             terms=SOFT,
             sparsity=0.9,
-            scope="global",
+            allocation="global",
             schedule=Cubic(begin=0.0, end=0.5, every=100),
         ),
     },

@@ -13,6 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
+from kd_jax.prune import allocate
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, no_masks, start
 from kd_jax.tree import named_leaves
@@ -64,7 +65,13 @@ def _check_prune(stage: Prune, params: Any, steps: int) -> None:
         stage.schedule.events(steps, stage.sparsity)
     except UsageError as error:
         raise UsageError(f"schedule.{str(error).partition('.')[2]}") from None
-    jax.eval_shape(lambda p: masks_lib.start(p, stage.include, stage.exclude), params)
+    given = (stage.include, stage.exclude, stage.structure.fits)
+    masks = jax.eval_shape(lambda p: masks_lib.start(p, *given), params)
+    shapes = {name: mask.shape for name, mask in named_leaves(masks).items()}
+    amounts = allocate.amounts_of(stage.amounts, [*shapes])
+    if stage.allocation in ("layer", "global", "erk"):
+        sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
+        allocate.counts(stage.allocation, shapes, sizes, stage.sparsity, amounts)
 
 
 def _left_by(stage: Stage, data: Dataset) -> str:

@@ -64,8 +64,8 @@ NAME is one of: {names}; or a file of your own, FILE.py, that has a CONFIG.
   --hosts auto     train with other hosts that run the same command and share the folder; TPU
                    slices, SLURM and Open MPI tell each its place, elsewhere:
                    --hosts ADDRESS:PORT,COUNT,INDEX
-  --use FILE.py    add what a file of yours has in its tables TERMS, CRITERIA, SCHEDULES,
-                   PENALTIES, MODELS; flags then know it by name
+  --use FILE.py    add what a file of yours has in its tables TERMS, CRITERIA, STRUCTURES,
+                   SCHEDULES, PENALTIES, MODELS; flags then know it by name
 
 Every field of the experiment is a flag: python run.py run NAME --help lists them.
 """

@@ -23,6 +23,7 @@ from kd_jax.objective import Metrics, Settings
 from kd_jax.platform import platform
 from kd_jax.program import Program
 from kd_jax.prune import masks as masks_lib
+from kd_jax.prune.schedule import Action
 from kd_jax.state import Snapshot, TrainState
 
 Array = jax.Array
@@ -39,9 +40,9 @@ class Compiled:
       advance: (state, sums, teacher, data, steps) -> (state, sums); state and sums are donated.
       single: (state, sums, teacher, data, order) -> (state, sums), one step; donated likewise.
       step: (state, sums, teacher, batch) -> (state, sums), for streamed data; donated likewise.
-      change_masks: (state, target, teacher, data) -> state; the state is donated. With variants,
-        the target is [V]. For streamed data, batches take the place of the data: as many as the
-        criterion looks at, those of the next steps.
+      change_masks: (state, (action, target), teacher, data) -> state; the state is donated. With
+        variants, the target is [V]. For streamed data, batches take the place of the data: those
+        of the next steps, as many as `changes.looks_at` says.
       norms: (state, teacher, data, order) -> {part of the loss: norm of its gradient [S·V]} in the
         step before. For streamed data a batch takes the place of the data, and there is no order.
       order: (step, data) -> the examples' order [S, N] in the epoch of this step.
@@ -110,27 +111,25 @@ def build(program: Program, loop: bool) -> Compiled:
 
 
 def _changes(program: Program) -> Callable[..., TrainState]:
-    def resident(settings, state, target, teacher, data):
-        given = (program, settings.seed, state.step, teacher, data, settings.criterion.looks_at)
-        shown = changes.upcoming(*given) if data is not None else ()
-        return changes.change_masks(program, settings, state, target, shown)
+    @functools.cache
+    def compiled(action: Action) -> Any:
+        def change(settings, state, target, teacher, data):
+            count = changes.looks_at(program, settings, action)
+            if isinstance(data, tuple):
+                soft = None if teacher is None else teacher.variables
+                shown = [(batch, soft) for batch in data]
+            else:
+                shown = changes.upcoming(program, settings.seed, state.step, teacher, data, count)
+            return changes.change_masks(program, settings, state, target, shown, action)
 
-    def streamed(settings, state, target, teacher, batches):
-        soft = None if teacher is None else teacher.variables
-        shown = [(batch, soft) for batch in batches]
-        return changes.change_masks(program, settings, state, target, shown)
-
-    def compiled(change: Callable) -> Any:
         mapped = over_runs(change, (STATE, VARIANT, RUN, SAME), STATE)
         return _jit(program, mapped, donate_argnums=2)
 
-    of_resident, of_batches = compiled(resident), compiled(streamed)
-
-    def change_masks(settings, seeds, state, target, teacher=None, data=None):
-        if not settings.criterion.looks_at:  # nor does its program know of data
+    def change_masks(settings, seeds, state, event, teacher=None, data=None):
+        action, target = event
+        if not changes.looks_at(program, settings, action):  # nor does its program know of data
             teacher, data = None, None
-        change = of_batches if isinstance(data, tuple) else of_resident
-        return change(settings, seeds, state, target, teacher, data)
+        return compiled(action)(settings, seeds, state, target, teacher, data)
 
     return change_masks
 
@@ -192,11 +191,13 @@ def _starter(program: Program) -> Callable[..., TrainState]:
         if snapshot is None:
             snapshot = fresh(program, settings)
         if program.prunes:
-            new = masks_lib.start(snapshot.params, program.include, program.exclude)
+            which = (program.include, program.exclude, program.structure.fits)
+            new = masks_lib.start(snapshot.params, *which)
             masks = masks_lib.first(snapshot.masks, new)
             snapshot = dataclasses.replace(snapshot, masks=masks)
         terms = lessons.begin(program, settings.terms, settings.seed, labels)
-        return state_lib.start(snapshot, settings.optim, settings.ema is not None, terms)
+        state = state_lib.start(snapshot, settings.optim, settings.ema is not None, terms)
+        return changes.remember(program, state)
 
     def start(settings, seeds, snapshot, labels):
         return over_runs(one, (RUN, SAME), STATE)(settings, seeds, snapshot, labels)

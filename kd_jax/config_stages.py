@@ -9,7 +9,19 @@ from kd_jax.augment import Augment
 from kd_jax.distill import TERMS, LogitTerm, Term
 from kd_jax.errors import require, require_finite
 from kd_jax.optim import Optim
-from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, Criterion, PruningLoss, Schedule
+from kd_jax.prune import (
+    CRITERIA,
+    PENALTIES,
+    SCHEDULES,
+    STRUCTURES,
+    Criterion,
+    Granularity,
+    PruningLoss,
+    Schedule,
+    combinations,
+)
+from kd_jax.prune.allocate import Allocation
+from kd_jax.prune.cut import Normalise
 
 Role = Literal["teacher", "assistant", "student"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -196,11 +208,22 @@ class Prune(Distill):
         default_factory=lambda: CRITERIA["magnitude"], metadata=variants(CRITERIA)
     )
     """How weights are scored."""
-    scope: Literal["layer", "global", "threshold", "std"] = "layer"
-    """layer: the same sparsity in each layer; global: over all layers; threshold: |w| < threshold;
-    std: |w| < threshold x the layer's standard deviation (Han 2015)."""
+    allocation: Allocation = "layer"
+    """layer: the same sparsity in each layer; global: over all layers; erk: by Erdos-Renyi-Kernel
+    (RigL), small layers less; threshold: |w| < threshold; std: |w| < threshold x the layer's
+    standard deviation (Han 2015)."""
     threshold: float = 0.0
-    """For the scopes threshold and std, which then decide the sparsity."""
+    """For the allocations threshold and std, which then decide the sparsity."""
+    normalise: Normalise = "none"
+    """global: what a layer's scores are divided by before layers are compared; their length (l2) or
+    mean."""
+    amounts: tuple[str, ...] = ()
+    """Sparsities of single layers, PATTERN=SPARSITY, PATTERN a regular expression of their names;
+    by allocation global the others then make the total exact."""
+    structure: Granularity = dataclasses.field(
+        default_factory=lambda: STRUCTURES["weights"], metadata=variants(STRUCTURES)
+    )
+    """What one decision removes; the sparsity is then a fraction of such units."""
     schedule: Schedule = dataclasses.field(
         default_factory=lambda: SCHEDULES["one_shot"], metadata=variants(SCHEDULES)
     )
@@ -217,12 +240,7 @@ class Prune(Distill):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
-        by_threshold = self.scope in ("threshold", "std")
-        require(
-            (self.threshold > 0) == by_threshold,
-            f"threshold {self.threshold} with scope {self.scope!r}: the scopes threshold and std "
-            "need a threshold above 0, and the others take none",
-        )
+        combinations.check(self)
         require(
             not self.teachers or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",

@@ -1,4 +1,4 @@
-"""When the masks of a stage change, and to how much."""
+"""When the masks of a stage change, to how much, and how they are cut."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,44 +11,81 @@ from kd_jax.config import Prune, Stage
 from kd_jax.errors import require
 from kd_jax.prune import allocate
 from kd_jax.prune import masks as masks_lib
+from kd_jax.prune.schedule import Action
 from kd_jax.state import TrainState
 from kd_jax.tree import named_leaves
 
 Array = jax.Array
+Shapes = dict[str, tuple[int, ...]]
+Alive = dict[str, np.ndarray]  # {layer: units that are left, of each run}
+CUTS = ("prune", "scatter", "choose", "rewind")  # the actions that cut to a number, or a threshold
 
 
-def events(variants: Sequence[Stage], steps: int, state: TrainState) -> dict[int, Any]:
-    """{step: what change_masks takes}, with exact counts for exact sparsity; of several variants
-    stacked, [V]."""
+def events(
+    variants: Sequence[Stage], steps: int, state: TrainState
+) -> dict[int, list[tuple[Action, Any]]]:
+    """{step: [(action, what change_masks takes)]}, with exact counts for exact sparsity; of several
+    variants stacked, [V]."""
     first = variants[0]
     if not isinstance(first, Prune):
         return {}
-    active = masks_lib.among(state.masks, state.params, first.include, first.exclude)
-    sizes = {name: mask[0].size for name, mask in named_leaves(active).items()}
-    alive = {name: alive_of(mask) for name, mask in named_leaves(active).items()}
+    shapes, alive = _layers(first, state)
     each = []
     for i, stage in enumerate(variants):
         assert isinstance(stage, Prune)
         left = {name: counts[i :: len(variants)] for name, counts in alive.items()}
-        each.append(_events_of(stage, steps, sizes, left))
-    if len(variants) == 1:
-        return each[0]
-    stacked = lambda *targets: jnp.asarray(targets)  # noqa: E731
-    return {step: jax.tree.map(stacked, *(one[step] for one in each)) for step in each[0]}
+        each.append(_targets(stage, steps, shapes, left))
+    found: dict[int, list[tuple[Action, Any]]] = {}
+    for together in zip(*each, strict=True):
+        step, action, target = together[0]
+        if len(variants) > 1:
+            target = jax.tree.map(lambda *x: np.asarray(x), *(one[2] for one in together))
+        found.setdefault(step, []).append((action, target))
+    return found
 
 
-def _events_of(
-    stage: Prune, steps: int, sizes: dict[str, int], alive: dict[str, np.ndarray]
-) -> dict[int, Any]:
-    """Of one variant, whose layers have lost what `alive` [S] no longer has."""
-    if stage.scope in ("threshold", "std"):
-        return {step: stage.threshold for step, _ in stage.schedule.events(steps, stage.sparsity)}
-    count = allocate.per_layer if stage.scope == "layer" else allocate.total
-    _check_reachable(stage, count(sizes, stage.sparsity), alive)
+def _layers(stage: Prune, state: TrainState) -> tuple[Shapes, Alive]:
+    """The layers that a stage prunes."""
+    structure = stage.structure
+    one = jax.eval_shape(lambda p: jax.tree.map(lambda x: x[0], p), state.params)
+    active = masks_lib.among(state.masks, one, stage.include, stage.exclude, structure.fits)
+    layers = named_leaves(active)
+    shapes = {name: mask.shape[1:] for name, mask in layers.items()}
+    return shapes, {n: np.asarray(jax.vmap(structure.alive)(mask)) for n, mask in layers.items()}
+
+
+def _targets(
+    stage: Prune, steps: int, shapes: Shapes, alive: Alive
+) -> list[tuple[int, Action, Any]]:
+    """(step, action, target) of one variant, whose layers have lost what is not `alive` [S]."""
+    schedule, final = stage.schedule, stage.sparsity
+    if stage.allocation in ("threshold", "std"):
+        cuts = (*CUTS, "measure")
+        found = schedule.events(steps, final)
+        return [
+            (e.step, e.action, stage.threshold if e.action in cuts else e.amount) for e in found
+        ]
+    sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
+    amounts = allocate.amounts_of(stage.amounts, [*shapes])
+
+    def count(sparsity: float, most: dict[str, int] | None = None) -> allocate.Counts:
+        share = sparsity / final if final else 1.0
+        own = {name: amount * share for name, amount in amounts.items()}
+        return allocate.counts(stage.allocation, shapes, sizes, sparsity, own, most)
+
+    _check_reachable(stage, count(final), alive)
     # Seeds may differ in what they have lost; all begin at what the densest has.
     already = 1 - max(np.sum(list(alive.values()), axis=0)) / sum(sizes.values())
-    found = stage.schedule.events(steps, stage.sparsity, min(already, stage.sparsity))
-    return {step: count(sizes, sparsity) for step, sparsity in found}
+    left, targets = {name: int(np.min(counts)) for name, counts in alive.items()}, []
+    for event in schedule.events(steps, final, min(already, final)):
+        target = event.amount
+        if event.action in CUTS:
+            target = count(event.sparsity, left)
+            left = left | target if isinstance(target, dict) else left
+        if event.action in ("free", "choose"):
+            left = sizes
+        targets.append((event.step, event.action, target))
+    return targets
 
 
 def alive_of(mask: Array) -> np.ndarray:
@@ -56,20 +93,36 @@ def alive_of(mask: Array) -> np.ndarray:
     return np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
 
 
-def _check_reachable(stage: Prune, keep: Any, alive: dict[str, np.ndarray]) -> None:
+def _check_reachable(stage: Prune, keep: allocate.Counts, alive: Alive) -> None:
     """What is pruned stays pruned: a start that has lost more than the target can't reach it."""
-    wanted = keep if isinstance(keep, dict) else {"its prunable layers": keep}
-    left = alive if isinstance(keep, dict) else {"its prunable layers": sum(alive.values())}
+    own, rest = keep if isinstance(keep, tuple) else (keep, None)
+    own, rest = (own, rest) if isinstance(own, dict) else ({}, own)
+    left = {name: int(np.min(counts)) for name, counts in alive.items()}
+    others = sum(counts for name, counts in alive.items() if name not in own)
+    wanted = own if rest is None else own | {"its prunable layers": rest}
     for name, count in wanted.items():
+        there = left[name] if name in left else int(np.min(others))
         require(
-            int(np.min(left[name])) >= count,
+            there >= count,
             f"sparsity {stage.sparsity:g} keeps {count} of {name}, but the network it starts from "
-            f"has only {np.min(left[name])} left, and what is pruned stays pruned: raise it",
+            f"has only {there} left, and what is pruned stays pruned: raise it",
         )
 
 
-def event_steps(stage: Stage, steps: int) -> list[int]:
-    """When masks change, in a stage of so many steps."""
+def event_steps(stage: Stage, steps: int) -> list[tuple[int, Action]]:
+    """When masks change, in a stage of so many steps, and by what."""
     if not isinstance(stage, Prune):
         return []
-    return [step for step, _ in stage.schedule.events(steps, stage.sparsity)]
+    return [(event.step, event.action) for event in stage.schedule.events(steps, stage.sparsity)]
+
+
+def pruning(stage: Prune, steps: int) -> dict[str, Any]:
+    """What of pruning chooses the program: how masks are cut and act, not when they change."""
+    names = ("include", "exclude", "allocation", "normalise", "structure")
+    schedule = stage.schedule
+    return {name: getattr(stage, name) for name in names} | {
+        "straight_through": schedule.straight_through,
+        "grows": schedule.grows,
+        "remembers": schedule.remembers,
+        "rewound": schedule.rewinds(steps),
+    }

@@ -20,12 +20,22 @@ from kd_jax.distill import TERMS, Term
 from kd_jax.errors import UsageError, require
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
-from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, Criterion, PruningLoss, Schedule
+from kd_jax.prune import (
+    CRITERIA,
+    PENALTIES,
+    SCHEDULES,
+    STRUCTURES,
+    Criterion,
+    Granularity,
+    PruningLoss,
+    Schedule,
+)
 
 FLAG = "--use"
 TABLES: dict[str, tuple[dict[str, Any], type]] = {
     "TERMS": (TERMS, Term),
     "CRITERIA": (CRITERIA, Criterion),
+    "STRUCTURES": (STRUCTURES, Granularity),
     "SCHEDULES": (SCHEDULES, Schedule),
     "PENALTIES": (PENALTIES, PruningLoss),
     "MODELS": (MODELS, ModelConfig),
@@ -69,8 +79,8 @@ def config(file: str) -> Experiment:
 
 def use(file: str | Path, needs: tuple[str, ...] = (*TABLES,)) -> ModuleType:
     """Adds to the package's tables what a Python file has in tables of the same names: TERMS,
-    CRITERIA, SCHEDULES, PENALTIES, MODELS. Raises UsageError where it can't, or where the file has
-    nothing of what it `needs`."""
+    CRITERIA, STRUCTURES, SCHEDULES, PENALTIES, MODELS. Raises UsageError where it can't, or where
+    the file has nothing of what it `needs`."""
     path = Path(file)
     require(
         path.suffix == ".py" and path.is_file(),

@@ -17,7 +17,7 @@ from kd_jax.data import Dataset, Split
 from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
 from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import require
-from kd_jax.events import alive_of, event_steps, events
+from kd_jax.events import alive_of, event_steps, events, pruning
 from kd_jax.forward import Model
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
@@ -128,8 +128,6 @@ def program_of(
     if taught and teacher is not None:
         check_model("teacher", teacher, data)
     steps_per_epoch = train_size(stage, data) // stage.batch
-    names = ("include", "exclude", "scope")
-    prunes = isinstance(stage, Prune)
     program = Program(
         model=model,
         teacher=teacher if taught else None,
@@ -141,9 +139,9 @@ def program_of(
         itself=by == "average",
         peers=learns.peers if learns and by == "peers" else 0,
         reads=(MEMBERS,) if learns and learns.by_member else (),
-        prunes=prunes,
+        prunes=isinstance(stage, Prune),
         sharding=batch_sharding(devices, stage.batch),
-        **({name: getattr(stage, name) for name in names} if prunes else {}),
+        **(pruning(stage, stage.epochs * steps_per_epoch) if isinstance(stage, Prune) else {}),
     )
     return lessons.tapped(program, terms)
 
@@ -167,6 +165,7 @@ def _settings_of(stage: Stage) -> Settings:
         terms=stage.terms if distills else {},
         penalty=stage.penalty if isinstance(stage, Prune) else None,
         criterion=stage.criterion if isinstance(stage, Prune) else Magnitude(),
+        decay=getattr(stage.schedule, "decay", None) if isinstance(stage, Prune) else None,
         ema=stage.ema,
         teacher_weights=_shares(stage) if distills else (),
         combine=stage.combine if distills else "logits",

@@ -1,6 +1,7 @@
 """The only Python loop over steps: it cuts a stage into pieces, changes masks between them,
 reads the validation accuracy, saves, and tells how it goes."""
 
+import bisect
 import dataclasses
 import itertools
 import time
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import hosts
+from kd_jax import changes, hosts
 from kd_jax.batch import Batch
 from kd_jax.checkpoint import Store
 from kd_jax.compiled import Compiled
@@ -19,6 +20,7 @@ from kd_jax.devices import replicated
 from kd_jax.errors import UsageError
 from kd_jax.objective import Settings, no_metrics
 from kd_jax.program import Program, Resident, Teacher
+from kd_jax.prune.schedule import Action
 
 PIECE_SECONDS = 1.0  # how long the device may work before we look at it again
 
@@ -53,7 +55,7 @@ class Job:
         there are S·V runs, seed by seed.
       teacher: for programs that have one; or a function from an epoch, counted from 0, to it.
       data: the resident training split; or a function from a step to the batches from there on.
-      events: {step: target}, the mask changes before these steps.
+      events: {step: [(action, target)]}, the mask changes before these steps.
       validate: state -> validation accuracy of each run, or None where nothing is held out.
       validate_every: epochs between two validations.
       norms: whether the gradient norms of the loss's parts are measured at each epoch's end.
@@ -96,9 +98,9 @@ def fit(
     runner = _Runner(job, step)
     saved, lost = time.monotonic(), 0
     while step < job.program.steps:
-        # A checkpoint is of the state before the event of its step: a resumed run comes by here.
-        if step in job.events:
-            carry = (runner.change(step, carry[0], job.events[step]), carry[1])
+        # A checkpoint is of the state before the events of its step: a resumed run comes by here.
+        for event in job.events.get(step, ()):
+            carry = (runner.change(step, carry[0], event), carry[1])
         last = step
         step, carry = runner.piece(step, carry)
         report.advance(step, runner.speed)
@@ -140,7 +142,8 @@ class _Runner:
         self.speed = 0.0
         self._size = 4  # steps: few, until the speed is known
         resident = isinstance(job.data, Resident)
-        self._batches = None if resident else job.data(step)  # type: ignore[operator]
+        self._batches = None if resident else job.data(self._position(step))  # type: ignore[operator]
+        self._stops = sorted(job.events)
         self._warm = False
         self._epoch, self._taught = -1, None
         self._last: Any = None
@@ -148,24 +151,32 @@ class _Runner:
     def piece(self, step: int, carry: Any) -> tuple[int, Any]:
         """Steps up to the next epoch's end, mask change or about a second from now."""
         program = self.job.program
-        epoch_end = (step // program.steps_per_epoch + 1) * program.steps_per_epoch
-        ends = [epoch_end, program.steps, step + self._size]
-        stop = min([*ends, *(event for event in self.job.events if event > step)])
-        teacher = self._teacher(step // program.steps_per_epoch)
+        size, position = program.steps_per_epoch, self._position(step)
+        # An epoch's end, of the stage and of a training that is repeated in it.
+        ends = [step + size - step % size, step + size - position % size, program.steps]
+        place = bisect.bisect_right(self._stops, step)
+        stop = min([*ends, step + self._size, *self._stops[place : place + 1]])
+        teacher = self._teacher(position // size)
         began = time.monotonic()
         carry = self._run(carry, teacher, stop - step)
         jax.block_until_ready(carry[1])
         self._measure(stop - step, time.monotonic() - began)
         return stop, carry
 
-    def change(self, step: int, state: Any, target: Any) -> Any:
-        """The state with other masks; of streamed data, the batches of the next steps are read."""
-        job = self.job
-        data, count = job.data, job.settings.criterion.looks_at
+    def _position(self, step: int) -> int:
+        return int(self.job.program.position(step))
+
+    def change(self, step: int, state: Any, event: tuple[Action, Any]) -> Any:
+        """The state after an event; of streamed data, the batches of the next steps are read."""
+        job, position = self.job, self._position(step)
+        data = job.data
         if not isinstance(data, Resident):
-            data = tuple(itertools.islice(data(step), count)) if count else None
-        teacher = self._teacher(step // job.program.steps_per_epoch)
-        return job.compiled.change_masks(job.settings, job.seeds, state, target, teacher, data)
+            count = changes.looks_at(job.program, job.settings, event[0])
+            data = tuple(itertools.islice(data(position), count)) if count else None
+            if event[0] == "rewind":
+                self._batches = job.data(position)  # type: ignore[operator]
+        teacher = self._teacher(position // job.program.steps_per_epoch)
+        return job.compiled.change_masks(job.settings, job.seeds, state, event, teacher, data)
 
     def norms(self, state: Any) -> dict[str, Any]:
         """{"gradients": {part of the loss: [S·V]}} of the last step's batch, if asked for."""

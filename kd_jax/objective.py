@@ -32,6 +32,7 @@ class Settings:
       penalty: the pruning loss, or None.
       ema: decay of the parameters' average, or None.
       criterion: how weights are scored where masks change.
+      decay: what the gradient gains of masked weights, of schedules that have it, or None.
       peer: which of several peers it is; 0 where there are none.
       teacher_weights: the shares of several teachers.
       combine: how several teachers are; see config_stages.Distill.
@@ -46,6 +47,7 @@ class Settings:
     penalty: PruningLoss | None
     ema: float | None
     criterion: Criterion = Magnitude()
+    decay: float | None = None
     peer: Any = 0
     teacher_weights: tuple[float, ...] = ()
     combine: str = flax.struct.field(pytree_node=False, default="logits")

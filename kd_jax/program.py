@@ -1,14 +1,19 @@
 """A stage's static choices, and the arrays that its steps read but never change."""
 
 import dataclasses
+from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from kd_jax.augment import Augment
 from kd_jax.datasets import Spec
 from kd_jax.forward import Model, Variables
+from kd_jax.prune import STRUCTURES, Granularity
 from kd_jax.prune import masks as masks_lib
+from kd_jax.prune.allocate import Allocation
+from kd_jax.prune.cut import Normalise
 
 Array = jax.Array
 VARIANTS = "variants"  # the mapped axis of a seed's settings; along it, peers hear one another
@@ -31,7 +36,11 @@ class Program:
       steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
       prunes: whether the stage has masks of its own.
       include, exclude: patterns of the parameters that get a mask.
-      scope: how masks are cut: "layer", "global", "threshold" or "std".
+      allocation, normalise, structure: how masks are cut; see config_stages.Prune.
+      straight_through: whether masks hide weights in the forward pass alone.
+      grows: by what score a swap of weights grows them.
+      remembers: what the state carries for the schedule.
+      rewound: (L, k) where a training of L steps is repeated from its step k on.
       sharding: over which devices a batch is split, or None.
     """
 
@@ -48,8 +57,27 @@ class Program:
     prunes: bool = False
     include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE
     exclude: tuple[str, ...] = ()
-    scope: str = "layer"
+    allocation: Allocation = "layer"
+    normalise: Normalise = "none"
+    structure: Granularity = STRUCTURES["weights"]
+    straight_through: bool = False
+    grows: str = ""
+    remembers: tuple[str, ...] = ()
+    rewound: tuple[int, int] | None = None
     sharding: jax.sharding.NamedSharding | None = None
+
+    @property
+    def length(self) -> int:
+        """Steps of a training, over which the learning rate falls."""
+        return self.steps if self.rewound is None else self.rewound[0]
+
+    def position(self, step: Any) -> Any:
+        """Which step of a training the stage's step is: of it are functions the learning rate, the
+        order of the data and all randomness."""
+        if self.rewound is None:
+            return step
+        length, back = self.rewound
+        return jnp.where(step < length, step, back + (step - length) % (length - back))
 
 
 @flax.struct.dataclass

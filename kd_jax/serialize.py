@@ -13,10 +13,12 @@ from kd_jax.distill import TERMS
 from kd_jax.errors import UsageError, did_you_mean
 from kd_jax.models import CONFIGS
 from kd_jax.optim import Optim
-from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES
+from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, STRUCTURES
 
 VARIANTS = tuple(
-    variant for table in (TERMS, CRITERIA, SCHEDULES, PENALTIES) for variant in table.values()
+    variant
+    for table in (TERMS, CRITERIA, STRUCTURES, SCHEDULES, PENALTIES)
+    for variant in table.values()
 )
 CLASSES: dict[str, type] = {
     **CONFIGS,

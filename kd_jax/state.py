@@ -47,7 +47,8 @@ class TrainState:
       opt_state: state of the optax transformation.
       extra: what only some runs carry: "ema", the averages {"params": ..., "collections": ...};
         "terms", what distillation terms carry {name: Own}, and "terms_opt_state", the moments of
-        what of it is trained.
+        what of it is trained; "saved", what a schedule will put back, {"params", "collections",
+        "opt_state", "extra"}, and "thresholds", {layer: θ}.
     """
 
     step: Array

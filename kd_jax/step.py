@@ -32,6 +32,8 @@ def train_step(
 
     `soft` is the teacher's variables, or its Outputs for this batch, or None.
     """
+    done = state.step
+    state = dataclasses.replace(state, step=program.position(done))
     parts_of = loss_parts(program, settings, state, soft, batch)
     owns: dict[str, Own] = state.extra.get("terms", {})
     trained = (state.params, {name: own.params for name, own in owns.items()})
@@ -41,7 +43,8 @@ def train_step(
     collections, metrics, states = told
     state = dataclasses.replace(state, collections=collections)
     state = lessons.move(program, settings, state, own_grads, states)
-    return _update(program, settings, state, grads), metrics
+    state = _update(program, settings, state, grads)
+    return dataclasses.replace(state, step=done + 1), metrics
 
 
 def _gradient(settings: Settings, parts_of: Callable, trained: Any) -> tuple[Any, Any]:
@@ -80,9 +83,10 @@ def loss_parts(
     key = randomness.at_step(settings.seed, "dropout", state.step)
     key = lessons.own_key(program, settings, key)
     owns: dict[str, Own] = state.extra.get("terms", {})
+    hide = masks_lib.straight_through if program.straight_through else masks_lib.apply
 
     def parts_of(params, own_params):
-        params = masks_lib.apply(state.masks, params)
+        params = hide(state.masks, params)
         variables = {"params": params, **state.collections}
         outputs, collections = program.model.forward(variables, batch.inputs, train=True, key=key)
         carried = {name: Own(own_params[name], own.state) for name, own in owns.items()}
@@ -108,6 +112,7 @@ def gradient_norms(
     program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
 ) -> Metrics:
     """{part of the loss: the norm of its gradient by all parameters}, of one batch."""
+    state = dataclasses.replace(state, step=program.position(state.step))
     parts_of = loss_parts(program, settings, state, soft, batch)
     own_params = {name: own.params for name, own in state.extra.get("terms", {}).items()}
     parts, pullback, _ = jax.vjp(lambda p: parts_of(p, own_params), state.params, has_aux=True)
@@ -120,22 +125,26 @@ def gradient_norms(
 def _update(program: Program, settings: Settings, state: TrainState, grads: Any) -> TrainState:
     """Parameters, moments and average after one gradient."""
     optim = settings.optim
+    decay = settings.decay
+    if decay is not None:
+        drawn = lambda m, w, g: g + decay * jnp.where(m, 0, w)  # noqa: E731
+        grads = masks_lib.map_layers(
+            lambda _, m, g, w: g if m is None else drawn(m, w, g), state.masks, grads, state.params
+        )
     updates, opt_state = optim_lib.transform(optim).update(grads, state.opt_state, state.params)
-    rate = optim_lib.learning_rate(optim, state.step, program.steps)
+    rate = optim_lib.learning_rate(optim, state.step, program.length)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
     params = optim_lib.project(optim, params)
     extra = dict(state.extra)
     if settings.ema is not None:
         now = {"params": params, "collections": state.collections}
         extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
-    return dataclasses.replace(
-        state, step=state.step + 1, params=params, opt_state=opt_state, extra=extra
-    )
+    return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra)
 
 
 def epoch_order(program: Program, seed: Array, step: Array, data: Resident) -> Array:
     """The examples' order [N] in the epoch of a step. A sort: it is made once for many steps."""
-    epoch = step // program.steps_per_epoch
+    epoch = program.position(step) // program.steps_per_epoch
     return jax.random.permutation(randomness.at_step(seed, "order", epoch), data.ids.size)
 
 
@@ -143,7 +152,7 @@ def take(
     program: Program, order: Array, step: Array, teacher: Teacher | None, data: Resident
 ) -> tuple[Batch, Any]:
     """The batch of a step, a function of (seed, step); and the teacher's part in it."""
-    first = (step % program.steps_per_epoch) * program.batch
+    first = (program.position(step) % program.steps_per_epoch) * program.batch
     rows = jax.lax.dynamic_slice(order, (first,), (program.batch,))
     batch = _batch(data, rows)
     if teacher is None:

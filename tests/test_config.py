@@ -40,8 +40,8 @@ INF, NAN = float("inf"), float("nan")
         ),
         (Prune, {"sparsity": 1.0}, "sparsity 1.0 must be in [0, 1)"),
         (Prune, {"sparsity": -0.1}, "sparsity -0.1 must be in [0, 1)"),
-        (Prune, {"scope": "std"}, "threshold 0.0 with scope 'std'"),
-        (Prune, {"threshold": 0.1}, "threshold 0.1 with scope 'layer'"),
+        (Prune, {"allocation": "std"}, "threshold 0.0 with allocation 'std'"),
+        (Prune, {"threshold": 0.1}, "threshold 0.1 with allocation 'layer'"),
         (Prune, {"teacher": "train"}, "teacher 'train' without terms teaches nothing"),
     ],
 )

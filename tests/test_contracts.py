@@ -160,10 +160,10 @@ def test_devices_distil_like_one(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("scope", ["layer", "global", "threshold", "std"])
-def test_devices_prune_like_one(scope, layout):
-    threshold = {"threshold": 0.2, "std": 0.8}.get(scope, 0.0)
-    stage = dataclasses.replace(tiny_runs.PRUNE, scope=scope, threshold=threshold)
+@pytest.mark.parametrize("allocation", ["layer", "global", "threshold", "std"])
+def test_devices_prune_like_one(allocation, layout):
+    threshold = {"threshold": 0.2, "std": 0.8}.get(allocation, 0.0)
+    stage = dataclasses.replace(tiny_runs.PRUNE, allocation=allocation, threshold=threshold)
     one, many = (tiny_runs.fit(stage, devices=n) for n in (1, layout))
     agree(one, many)
     assert 0.1 < one[1].records[-1]["sparsity"][0] < 0.95

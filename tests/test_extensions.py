@@ -107,7 +107,10 @@ def test_an_experiment_in_a_file(file):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = 1", "it has no TERMS or CRITERIA or SCHEDULES or PENALTIES or MODELS: add one"),
+        (
+            "x = 1",
+            "it has no TERMS or CRITERIA or STRUCTURES or SCHEDULES or PENALTIES or MODELS: add",
+        ),
         ("x = 1\ny = 1 / 0", "line 2: ZeroDivisionError"),
         ("x = (\n", "line 1: SyntaxError"),
         ("TERMS = 3", "TERMS is no dict: make it one"),

@@ -9,7 +9,7 @@ from kd_jax.config import Prune, smoke
 from kd_jax.distill import TERMS
 from kd_jax.errors import UsageError
 from kd_jax.models import MODELS
-from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, Cubic, PruningLoss
+from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, STRUCTURES, Cubic, PruningLoss
 from kd_jax.serialize import flatten
 
 
@@ -145,7 +145,10 @@ def test_every_term_schedule_and_penalty_can_be_picked():
     for name, criterion in CRITERIA.items():
         assert parse("--prune.criterion", name).stages["prune"].criterion == criterion
     for name, schedule in SCHEDULES.items():
-        assert parse("--prune.schedule", name).stages["prune"].schedule == schedule
+        how = ("--prune.allocation", "std", "--prune.threshold", "1") if name == "dns" else ()
+        assert parse("--prune.schedule", name, *how).stages["prune"].schedule == schedule
+    for name, structure in STRUCTURES.items():
+        assert parse("--prune.structure", name).stages["prune"].structure == structure
     for name, penalty in PENALTIES.items():
         assert parse("--prune.penalty", name).stages["prune"].penalty == penalty
 
@@ -162,8 +165,8 @@ def test_checks_are_of_the_whole_not_of_one_flag_after_another():
     assert "hard-weight" in refused("--distill.terms", "mixture")
     parse("--distill.terms", "mixture", "--distill.hard-weight", "0")
     parse("--distill.hard-weight", "0", "--distill.terms", "mixture")
-    assert "threshold" in refused("--prune.scope", "std")
-    parse("--prune.threshold", "0.5", "--prune.scope", "std")
+    assert "threshold" in refused("--prune.allocation", "std")
+    parse("--prune.threshold", "0.5", "--prune.allocation", "std")
 
 
 def test_the_preset_is_not_changed():
@@ -187,5 +190,5 @@ def test_help_lists_every_flag_and_follows_the_picked_variants(capsys):
     assert "shufflenet_v2" in text
     assert tables == {
         *("teacher", "assistant", "student", "distill", "prune", "distill.terms", "prune.terms"),
-        *("prune.criterion", "prune.schedule", "prune.penalty"),
+        *("prune.criterion", "prune.structure", "prune.schedule", "prune.penalty"),
     }

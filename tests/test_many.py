@@ -118,7 +118,7 @@ def _statistics(model, x):
         dataclasses.replace(PRUNE, batch=32),
         dataclasses.replace(PRUNE, ema=None),
         dataclasses.replace(PRUNE, fraction=0.9),
-        dataclasses.replace(PRUNE, scope="global"),
+        dataclasses.replace(PRUNE, allocation="global"),
         dataclasses.replace(PRUNE, terms={"logits": kd_jax.TERMS["logits"]}),
         dataclasses.replace(PRUNE, augment=kd_jax.Augment(mixup=0.5)),
         dataclasses.replace(PRUNE, schedule=kd_jax.OneShot()),

@@ -43,15 +43,15 @@ def zeros(params, seed):
     return {name: int(np.sum(named[name][seed] == 0)) for name in SIZES}
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("allocation", ["layer", "global"])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_sparsity_is_exact(scope, name):
-    stage = dataclasses.replace(PRUNE, scope=scope, schedule=SCHEDULES[name])
+def test_the_sparsity_is_exact(allocation, name):
+    stage = dataclasses.replace(PRUNE, allocation=allocation, schedule=SCHEDULES[name])
     state, diary = tiny_runs.fit(stage)
     for seed in (0, 1):
         found = pruned(state.masks, seed)
         assert found == zeros(state.params, seed)
-        if scope == "layer":
+        if allocation == "layer":
             assert found == {"classifier/kernel": 56, "hidden/kernel": round(512 * 0.7)}
         else:
             assert sum(found.values()) == round(592 * Fraction("0.7"))
@@ -64,7 +64,7 @@ def test_the_sparsity_is_exact(scope, name):
 
 
 def test_global_pruning_leaves_layers_unequal():
-    stage = dataclasses.replace(PRUNE, scope="global", schedule=SCHEDULES["one shot"])
+    stage = dataclasses.replace(PRUNE, allocation="global", schedule=SCHEDULES["one shot"])
     state, _ = tiny_runs.fit(stage)
     found = pruned(state.masks, 0)
     assert found["hidden/kernel"] / 512 != pytest.approx(found["classifier/kernel"] / 80, abs=0.01)
@@ -107,14 +107,16 @@ def test_left_out_layers_are_not_touched():
     assert diary.records[-1]["sparsity"] == [round(512 * 0.7) / 512] * 2
 
 
-@pytest.mark.parametrize(("scope", "threshold"), [("threshold", 0.2), ("std", 0.8)])
-def test_thresholds_decide_the_sparsity(scope, threshold):
-    stage = dataclasses.replace(PRUNE, scope=scope, threshold=threshold, schedule=OneShot())
+@pytest.mark.parametrize(("allocation", "threshold"), [("threshold", 0.2), ("std", 0.8)])
+def test_thresholds_decide_the_sparsity(allocation, threshold):
+    stage = dataclasses.replace(
+        PRUNE, allocation=allocation, threshold=threshold, schedule=OneShot()
+    )
     start = tiny_runs.taught(2)[1]
     state, _ = tiny_runs.fit(stage, start=start)
     for name in ("hidden", "classifier"):
         w = np.asarray(start.params[name]["kernel"][0])
-        limit = threshold * (w.std() if scope == "std" else 1)
+        limit = threshold * (w.std() if allocation == "std" else 1)
         np.testing.assert_array_equal(state.masks[name]["kernel"][0], np.abs(w) >= limit)
         assert 0.1 < np.mean(np.abs(w) < limit) < 0.9
 
@@ -156,10 +158,14 @@ def test_two_stages_may_prune_different_layers():
     ("first", "second", "message"),
     [
         # 0.7 of all weights is more than 0.7 of the larger layer.
-        ({"scope": "global"}, {"scope": "layer"}, "sparsity 0.7 keeps 154 of hidden/kernel, but"),
         (
-            {"scope": "std", "threshold": 1.5},
-            {"scope": "global", "sparsity": 0.5},
+            {"allocation": "global"},
+            {"allocation": "layer"},
+            "sparsity 0.7 keeps 154 of hidden/kernel, but",
+        ),
+        (
+            {"allocation": "std", "threshold": 1.5},
+            {"allocation": "global", "sparsity": 0.5},
             "sparsity 0.5 keeps 296 of its prunable layers, but the network it starts from has",
         ),
     ],

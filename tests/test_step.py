@@ -191,7 +191,7 @@ def test_a_mask_alone_hides_its_weight():
 
 
 @pytest.mark.parametrize(
-    ("scope", "target", "kept"),
+    ("allocation", "target", "kept"),
     [
         ("layer", {"kernel": 2}, [[3, 4]]),
         ("global", 1, [[4]]),
@@ -200,12 +200,12 @@ def test_a_mask_alone_hides_its_weight():
         ("std", 1.2, [[3, 4]]),
     ],
 )
-def test_masks_of_each_scope(scope, target, kept):
+def test_masks_of_each_allocation(allocation, target, kept):
     params = {"kernel": jnp.array([[1.0, -2.0], [3.0, 4.0]])}
     masks = {"kernel": jnp.ones((2, 2), bool)}
     given = settings()
     state = start(Snapshot(params, {}, masks), given.optim, ema=True)
-    state = change_masks(program(scope=scope), given, state, target)
+    state = change_masks(program(allocation=allocation), given, state, target)
     assert state.params["kernel"][state.masks["kernel"]].tolist() == kept[0]
     assert not tiny.differences(state.extra["ema"]["params"], state.params)
 

@@ -82,7 +82,7 @@ def test_only_some_stages_of_a_sweep():
         ("prune.sparsity=0.5,1.5", "sparsity 1.5 must be in"),
         ("distill.epochs=2,3", "--sweep of distill: it changes the program"),
         ("distill.fraction=0.5,1", "--sweep of distill: it changes the program"),
-        ("prune.scope=layer,global", "--sweep of prune: it changes the program"),
+        ("prune.allocation=layer,global", "--sweep of prune: it changes the program"),
     ],
 )
 def test_what_can_not_be_swept_is_refused_before_training(word, message):

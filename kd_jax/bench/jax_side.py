@@ -41,8 +41,8 @@ def prepare(request: dict[str, Any]) -> tuple[Run, Facts]:
     state = prepared.begin(None)
     brings = teacher and _brings(teacher, data, seeds, request["collected"])
     job = jobs.job_of(prepared, brings, state)
-    if 0 in job.events:
-        state = programs.change_masks(*given, state, job.events[0], brings, job.data)
+    for event in job.events.get(0, ()):
+        state = programs.change_masks(*given, state, event, brings, job.data)
     # Committed to its device, as what comes back will be: otherwise the second call compiles again.
     carry = (state, jax.device_put(no_metrics(prepared.settings, seeds), prepared.home))
     done = 0

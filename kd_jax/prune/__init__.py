@@ -1,6 +1,6 @@
 """Pruning by name: what to remove, when, and what to add to the loss meanwhile.
 
-A new criterion, schedule or penalty is its class and a line in its table.
+A new criterion, structure, schedule or penalty is its class and a line in its table.
 """
 
 from kd_jax.prune.amounts import choose
@@ -16,10 +16,13 @@ from kd_jax.prune.criteria import (
     Taylor,
 )
 from kd_jax.prune.curvature import OBD, Fisher
+from kd_jax.prune.cycles import Cyclic, Lottery
 from kd_jax.prune.evidence import Evidence
+from kd_jax.prune.granularity import NM, STRUCTURES, Block, Filter, Granularity, Row, Weights
 from kd_jax.prune.groups import Group, Structure, trace
+from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
 from kd_jax.prune.penalty import PENALTIES, PruningLoss
-from kd_jax.prune.schedule import SCHEDULES, Cubic, Iterative, OneShot, Schedule
+from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
 
 CRITERIA: dict[str, Criterion] = {
@@ -33,29 +36,61 @@ CRITERIA: dict[str, Criterion] = {
     "fisher": Fisher(),
 }
 
+SCHEDULES: dict[str, Schedule] = {
+    "one_shot": OneShot(),
+    "iterative": Iterative(),
+    "cubic": Cubic(),
+    "exponential": Exponential(),
+    "lottery": Lottery(),
+    "cyclic": Cyclic(),
+    "static": Static(),
+    "set": SET(),
+    "rigl": RigL(),
+    "ste": STE(),
+    "sr_ste": SRSTE(),
+    "dns": DNS(),
+}
+
 __all__ = [
     "CHANNEL_CRITERIA",
     "CRITERIA",
+    "DNS",
+    "NM",
     "OBD",
     "PENALTIES",
     "SCHEDULES",
+    "SET",
     "SNIP",
+    "SRSTE",
+    "STE",
+    "STRUCTURES",
+    "Block",
     "Criterion",
     "Cubic",
+    "Cyclic",
     "DataCriterion",
+    "Event",
     "Evidence",
+    "Exponential",
+    "Filter",
     "Fisher",
     "GraSP",
+    "Granularity",
     "Group",
     "Iterative",
+    "Lottery",
     "Magnitude",
     "OneShot",
     "PruningLoss",
     "Random",
+    "RigL",
+    "Row",
     "Schedule",
+    "Static",
     "Structure",
     "SynFlow",
     "Taylor",
+    "Weights",
     "Widths",
     "choose",
     "rebuild",

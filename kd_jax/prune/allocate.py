@@ -2,19 +2,27 @@
 
 Where n·sparsity is no whole number it is rounded to the nearest, halves to even, with the sparsity
 taken as the decimal number that was written (0.9 is nine tenths, not the nearest binary fraction).
+Sizes are in units of the structure (see granularity): weights, blocks, filters.
+
+A rule that finds amounts by itself, such as from a scan of each layer's sensitivity, is one more
+function that returns {layer: units to keep}, and a name in `counts`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from math import floor, prod
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from kd_jax.errors import require
+from kd_jax.errors import UsageError, require
 from kd_jax.tree import Tree, named_leaves
 
 Array = jax.Array
+Allocation = Literal["layer", "global", "erk", "threshold", "std"]
+Counts = dict[str, int] | int | tuple[dict[str, int], int]
 
 
 def _keep(size: int, sparsity: float) -> int:
@@ -24,8 +32,42 @@ def _keep(size: int, sparsity: float) -> int:
     return max(1, size - round(size * Fraction(str(sparsity))))
 
 
+def counts(
+    rule: Allocation,
+    shapes: Mapping[str, tuple[int, ...]],
+    sizes: Mapping[str, int],
+    sparsity: float,
+    amounts: Mapping[str, float] | None = None,
+    most: Mapping[str, int] | None = None,
+) -> Counts:
+    """Units to keep: {layer: number}, or one number for all layers together.
+
+    Args:
+      amounts: {layer: sparsity of its own}. By the rules layer and erk the others then have what
+        they would have without these; by global they together keep what makes the total exact,
+        and the result is ({layer: number} of these, number of the others).
+      most: {layer: number}, no more than which erk may give, as what is pruned stays pruned.
+    """
+    own = {name: _keep(sizes[name], s) for name, s in (amounts or {}).items()}
+    rest = {name: size for name, size in sizes.items() if name not in own}
+    if rule == "layer":
+        return own | per_layer(rest, sparsity)
+    if rule == "erk":
+        return own | (erk(shapes, rest, sparsity, most) if rest else {})
+    left = total(sizes, sparsity) - sum(own.values())
+    if not own:
+        return left
+    require(
+        0 < left <= sum(rest.values()),
+        f"amounts keep {sum(own.values())}, and sparsity {sparsity:g} keeps "
+        f"{left + sum(own.values())} in all: the other layers, of {sum(rest.values())}, can't make "
+        "that up: change amounts, or sparsity",
+    )
+    return own, left
+
+
 def per_layer(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
-    """{layer: entries to keep} where each layer of n has the same sparsity: max(1, n − round(n·s)).
+    """{layer: units to keep} where each layer of n has the same sparsity: max(1, n − round(n·s)).
 
     A layer is never emptied, so a tiny one may end below the sparsity asked for.
     """
@@ -33,8 +75,87 @@ def per_layer(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
 
 
 def total(sizes: Mapping[str, int], sparsity: float) -> int:
-    """Entries to keep of all layers together: max(1, N − round(N·s)), N the sum of the sizes."""
+    """Units to keep of all layers together: max(1, N − round(N·s)), N the sum of the sizes."""
     return _keep(sum(sizes.values()), sparsity)
+
+
+def erk(
+    shapes: Mapping[str, tuple[int, ...]],
+    sizes: Mapping[str, int],
+    sparsity: float,
+    most: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """{layer: units to keep} by `erk_densities`. The total is that of `total`: fractions are cut
+    off, and what is missing goes to the largest of them."""
+    densities = erk_densities(shapes, sizes, sparsity)
+    wanted = {name: densities[name] * size for name, size in sizes.items()}
+    most = most or sizes
+    keep = {name: min(max(1, floor(number)), most[name]) for name, number in wanted.items()}
+    order = sorted(wanted, key=lambda name: floor(wanted[name]) - wanted[name])
+    while (left := total(sizes, sparsity) - sum(keep.values())) != 0:
+        step = 1 if left > 0 else -1
+        can = [n for n in order[::step] if (keep[n] < most[n] if left > 0 else keep[n] > 1)]
+        if not can:  # fewer than a unit a layer, or than may be kept
+            break
+        for name in can[: abs(left)]:
+            keep[name] += step
+    return keep
+
+
+def erk_densities(
+    shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int], sparsity: float
+) -> dict[str, float]:
+    """{layer: fraction that is kept}: Erdős-Rényi-Kernel, proportional to Σ shape / Π shape; layers
+    that would keep more than all of their units are dense, and the others make up for it.
+
+    Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making All Tickets Winners", 2020,
+    https://arxiv.org/abs/1911.11134.
+    """
+    gone = {name: floor(size * Fraction(str(sparsity))) for name, size in sizes.items()}
+    raw = {name: sum(shapes[name]) / prod(shapes[name]) for name in sizes}
+    dense: set[str] = set()
+    while True:
+        sparse = [name for name in sizes if name not in dense]
+        if not sparse:
+            return dict.fromkeys(sizes, 1.0)
+        budget = sum(sizes[n] - gone[n] for n in sparse) - sum(gone[n] for n in dense)
+        epsilon = budget / sum(raw[n] * sizes[n] for n in sparse)
+        most = max(raw[n] for n in sparse)
+        if epsilon * most <= 1:
+            return {n: 1.0 if n in dense else epsilon * raw[n] for n in sizes}
+        dense |= {n for n in sparse if raw[n] == most}
+
+
+def amounts_of(patterns: Sequence[str], layers: Sequence[str]) -> dict[str, float]:
+    """{layer: sparsity} of the layers that a PATTERN=SPARSITY finds, the first one that does.
+
+    Raises UsageError, which begins with `amounts`, for one that is not of this form or finds none.
+    """
+    found: dict[str, float] = {}
+    for word in patterns:
+        pattern, sparsity = read_amount(word)
+        names = [name for name in layers if re.search(pattern, name)]
+        require(
+            bool(names),
+            f"amounts {word!r} finds no layer that is pruned: change it. They are: "
+            f"{', '.join(layers)}",
+        )
+        found = dict.fromkeys(names, sparsity) | found
+    return found
+
+
+def read_amount(word: str) -> tuple[str, float]:
+    """(pattern, sparsity) of PATTERN=SPARSITY."""
+    pattern, equals, value = word.rpartition("=")
+    form = f"amounts {word!r} is not of the form PATTERN=SPARSITY, such as Dense_0=0.9"
+    try:
+        sparsity = float(value)
+        re.compile(pattern)
+    except (ValueError, re.error):
+        raise UsageError(form) from None
+    require(bool(equals and pattern), form)
+    require(0 <= sparsity < 1, f"amounts {word!r}: the sparsity must be in [0, 1)")
+    return pattern, sparsity
 
 
 def std_thresholds(
@@ -58,4 +179,20 @@ def std_thresholds(
         variance = jnp.sum(jnp.where(mask, (w - mean) ** 2, 0)) / kept
         q = quality[name] if isinstance(quality, Mapping) else quality
         thresholds[name] = q * jnp.sqrt(variance)
+    return thresholds
+
+
+def surgery_thresholds(params: Tree, masks: Tree, c: float | Array) -> dict[str, Array]:
+    """{layer: max(mean |w| + c·σ, 0)}, over the |w| that are not zero. Jit-able.
+
+    Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs", 2016,
+    https://arxiv.org/abs/1608.04493; σ² = mean w² − (mean |w|)², as in its code.
+    """
+    weights, thresholds = named_leaves(params), {}
+    for name in named_leaves(masks):
+        w = jnp.abs(jnp.asarray(weights[name], jnp.float32))
+        count = jnp.maximum(jnp.sum(w > 0, dtype=jnp.float32), 1)
+        mean = jnp.sum(w) / count
+        sigma = jnp.sqrt(jnp.maximum(jnp.sum(w**2) / count - mean**2, 0))
+        thresholds[name] = jnp.maximum(mean + c * sigma, 0)
     return thresholds

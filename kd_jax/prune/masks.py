@@ -5,7 +5,7 @@ A layer is one masked leaf; its name is its path in params, `Dense_0/kernel`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,11 +17,15 @@ from kd_jax.tree import Tree, count, map_masked, map_named, named_leaves, path_n
 
 Array = jax.Array
 
+Fits = Callable[[str, tuple[int, ...]], bool]
 DEFAULT_INCLUDE = ("kernel$", "embedding$")
 
 
 def start(
-    params: Tree, include: tuple[str, ...] = DEFAULT_INCLUDE, exclude: tuple[str, ...] = ()
+    params: Tree,
+    include: tuple[str, ...] = DEFAULT_INCLUDE,
+    exclude: tuple[str, ...] = (),
+    fits: Fits = lambda name, shape: True,
 ) -> Tree:
     """All-True masks for the leaves that any `include` finds, and no `exclude`, in their name.
 
@@ -30,6 +34,7 @@ def start(
 
     Args:
       params: arrays or jax.ShapeDtypeStruct.
+      fits: (name, shape) -> whether a parameter can be pruned; it may raise UsageError.
 
     Raises:
       UsageError: a pattern is no regular expression or finds no parameter, or nothing is left.
@@ -46,7 +51,8 @@ def start(
     def mask(name: str, leaf: Any) -> Array | None:
         wanted = any(_search("include", p, name) for p in include) and name in matrices
         barred = any(_search("exclude", p, name) for p in exclude)
-        return jnp.ones(leaf.shape, bool) if wanted and not barred else None
+        may = wanted and not barred and fits(name, leaf.shape)
+        return jnp.ones(leaf.shape, bool) if may else None
 
     masks = map_named(mask, params)
     none_left = f"include {include} without exclude {exclude} leaves nothing to prune: change them."
@@ -62,10 +68,16 @@ def _search(flag: str, pattern: str, name: str) -> bool:
         raise UsageError(message) from e
 
 
-def among(masks: Tree, params: Tree, include: tuple[str, ...], exclude: tuple[str, ...]) -> Tree:
+def among(
+    masks: Tree,
+    params: Tree,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    fits: Fits = lambda name, shape: True,
+) -> Tree:
     """The masks of the leaves that `start` gives one; None for all others."""
-    chosen = named_leaves(jax.eval_shape(lambda: start(params, include, exclude)))
-    return _map_layers(lambda name, mask: mask if name in chosen else None, masks)
+    chosen = named_leaves(jax.eval_shape(lambda: start(params, include, exclude, fits)))
+    return map_layers(lambda name, mask: mask if name in chosen else None, masks)
 
 
 def first(masks: Tree, others: Tree) -> Tree:
@@ -136,7 +148,7 @@ def keep_per_layer(scores: Tree, masks: Tree, keep: Mapping[str, int | Array]) -
     def layer(name: str, mask: Array | None, score: Array) -> Array | None:
         return None if mask is None else select.keep_top([score], [mask], keep[name])[0]
 
-    return _map_layers(layer, masks, scores)
+    return map_layers(layer, masks, scores)
 
 
 def _near(name: str, layers: Mapping[str, Any]) -> str:
@@ -153,7 +165,7 @@ def keep_global(scores: Tree, masks: Tree, keep: int | Array) -> Tree:
     by_layer = named_leaves(scores)
     kept = select.keep_top([by_layer[name] for name in layers], list(layers.values()), keep)
     by_name = dict(zip(layers, kept, strict=True))
-    return _map_layers(lambda name, mask: by_name.get(name), masks)
+    return map_layers(lambda name, mask: by_name.get(name), masks)
 
 
 def below(params: Tree, masks: Tree, threshold: float | Array | Mapping[str, Any]) -> Tree:
@@ -169,10 +181,23 @@ def below(params: Tree, masks: Tree, threshold: float | Array | Mapping[str, Any
         theta = threshold[name] if isinstance(threshold, Mapping) else threshold
         return mask & ~(jnp.abs(jnp.asarray(w, jnp.float32)) < theta)
 
-    return _map_layers(layer, masks, params)
+    return map_layers(layer, masks, params)
 
 
-def _map_layers(function: Any, masks: Tree, *rest: Tree) -> Tree:
+def splice(params: Tree, masks: Tree, thresholds: Mapping[str, Array], low: Any, high: Any) -> Tree:
+    """Masks that prune |w| <= low·θ, keep |w| > high·θ even where it was pruned, and are what they
+    were in between."""
+
+    def layer(name: str, mask: Array | None, w: Array) -> Array | None:
+        if mask is None:
+            return None
+        size, theta = jnp.abs(jnp.asarray(w, jnp.float32)), thresholds[name]
+        return (mask & (size > low * theta)) | (size > high * theta)
+
+    return map_layers(layer, masks, params)
+
+
+def map_layers(function: Any, masks: Tree, *rest: Tree) -> Tree:
     """map_named over masks, in which None counts as a leaf."""
     is_none = lambda m: m is None  # noqa: E731
     named = lambda path, *xs: function(path_name(path), *xs)  # noqa: E731

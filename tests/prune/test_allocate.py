@@ -1,5 +1,7 @@
 """Exact counts and thresholds, by hand."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,3 +57,109 @@ def test_std_thresholds_by_hand():
     assert thresholds.keys() == {"a", "b"}
     each = allocate.std_thresholds(params, masks, {"a": 2.0, "b": 1.0})
     np.testing.assert_allclose(each["a"], 2 * np.std([1, 3, 5]), rtol=1e-6)
+
+
+# Erdős-Rényi-Kernel: the values of RigL's code
+
+LENET_300_100 = {"ip1": (784, 300), "ip2": (300, 100), "ip3": (100, 10)}
+LENET_5 = {"conv1": (5, 5, 1, 20), "conv2": (5, 5, 20, 50), "ip1": (800, 500), "ip2": (500, 10)}
+
+
+def sizes_of(shapes):
+    return {name: math.prod(shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sparsity", "expected"),
+    [
+        (LENET_300_100, 0.9, [0.92043, 0.76981, 0]),
+        (LENET_300_100, 0.95, [0.96152, 0.88867, 0.08149]),
+        (LENET_300_100, 0.98, [0.98461, 0.95547, 0.63260]),
+        (LENET_5, 0.9, [0, 0.91293, 0.91157, 0]),
+        (LENET_5, 0.95, [0.27388, 0.96252, 0.96194, 0]),
+        (LENET_5, 0.98, [0.72211, 0.98566, 0.98543, 0.54283]),
+    ],
+)
+def test_erk_densities(shapes, sparsity, expected):
+    sizes = sizes_of(shapes)
+    found = allocate.erk_densities(shapes, sizes, sparsity)
+    np.testing.assert_allclose([1 - d for d in found.values()], expected, atol=6e-6)
+    keep = allocate.erk(shapes, sizes, sparsity)
+    assert sum(keep.values()) == allocate.total(sizes, sparsity)
+    for name, count in keep.items():
+        assert abs(count - found[name] * sizes[name]) < 3
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.987, 0.9999])
+def test_erk_counts_are_exact_and_never_rise(sparsity):
+    sizes, most = sizes_of(LENET_300_100), sizes_of(LENET_300_100)
+    for share in (0.3, 0.6, 0.9, 1.0):
+        keep = allocate.erk(LENET_300_100, sizes, sparsity * share, most)
+        assert sum(keep.values()) == allocate.total(sizes, sparsity * share)
+        assert all(1 <= keep[name] <= most[name] for name in keep)
+        most = keep
+
+
+# Amounts by name
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("layer", {"a": 10, "b": 50, "c": 5}),
+        # 210 − 105 are kept in all
+        ("global", ({"a": 10}, 95)),
+    ],
+)
+def test_layers_with_amounts_of_their_own(rule, expected):
+    shapes = {"a": (10, 10), "b": (10, 10), "c": (5, 2)}
+    amounts = allocate.amounts_of(["a=0.9"], [*shapes])
+    assert amounts == {"a": 0.9}
+    assert allocate.counts(rule, shapes, sizes_of(shapes), 0.5, amounts) == expected
+
+
+def test_erk_is_of_the_layers_without_an_amount():
+    shapes = LENET_300_100
+    keep = allocate.counts("erk", shapes, sizes_of(shapes), 0.9, {"ip1": 0.5})
+    rest = {name: shapes[name] for name in ("ip2", "ip3")}
+    assert keep == {"ip1": 117600} | allocate.erk(rest, sizes_of(rest), 0.9)
+
+
+def test_the_first_pattern_that_finds_a_layer_counts():
+    layers = ["Dense_0/kernel", "Dense_1/kernel", "Conv_0/kernel"]
+    found = allocate.amounts_of(["Dense_1=0.5", "Dense=0.9"], layers)
+    assert found == {"Dense_1/kernel": 0.5, "Dense_0/kernel": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "Dense_9=0.5",
+            r"amounts 'Dense_9=0.5' finds no layer that is pruned: .* They are: a/b, c",
+        ),
+        ("a", "amounts 'a' is not of the form PATTERN=SPARSITY"),
+        ("=0.5", "is not of the form"),
+        ("a=x", "is not of the form"),
+        ("(=0.5", "is not of the form"),
+        ("a=1.0", r"the sparsity must be in \[0, 1\)"),
+    ],
+)
+def test_amounts_that_say_nothing_are_refused(word, message):
+    with pytest.raises(UsageError, match=message):
+        allocate.amounts_of([word], ["a/b", "c"])
+
+
+def test_amounts_that_leave_the_rest_no_room_are_refused():
+    with pytest.raises(UsageError, match=r"amounts keep 99, and sparsity 0\.9 keeps 11 in all"):
+        allocate.counts("global", {}, {"a": 100, "b": 10}, 0.9, {"a": 0.01})
+
+
+def test_surgery_thresholds_by_hand():
+    params = {"a": jnp.array([[1.0, -3, 0, 5]]), "b": jnp.array([[2.0, -2]])}
+    masks = {"a": jnp.ones((1, 4), bool), "b": jnp.ones((1, 2), bool)}
+    found = jax.jit(allocate.surgery_thresholds)(params, masks, 0.5)
+    # Of 1, 3 and 5, without the zero: mean 3, σ² = 35/3 − 9.
+    np.testing.assert_allclose(found["a"], 3 + 0.5 * np.sqrt(35 / 3 - 9), rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 2, rtol=1e-6)
+    assert allocate.surgery_thresholds(params, masks, -9.0)["a"] == 0

@@ -1,5 +1,5 @@
-"""What every criterion must do, in each scope and at each target. A new one joins by its line in
-CRITERIA."""
+"""What every criterion must do, by each allocation and at each target. A new one joins by its line
+in CRITERIA."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ KEEP = {  # n − round(n·s) of n = 90, 360, 24 and of their sum, worked out by
 }
 
 each_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
-each_scope = pytest.mark.parametrize("scope", ["layer", "global", "threshold"])
+each_allocation = pytest.mark.parametrize("allocation", ["layer", "global", "threshold"])
 
 
 @pytest.fixture(autouse=True)
@@ -111,13 +111,13 @@ def _counts(masks):
     return tuple(n - gone[name] for name, n in masks_lib.sizes(masks).items())
 
 
-def _cut(scope, scores, masks, sparsity):
+def _cut(allocation, scores, masks, sparsity):
     """Masks at the target. By threshold, the scores stand for the weights."""
     sizes = masks_lib.sizes(masks)
-    if scope == "layer":
+    if allocation == "layer":
         return masks_lib.keep_per_layer(scores, masks, allocate.per_layer(sizes, sparsity))
     keep = allocate.total(sizes, sparsity)
-    if scope == "global":
+    if allocation == "global":
         return masks_lib.keep_global(scores, masks, keep)
     weights = [named_leaves(scores)[name].ravel() for name in sizes]
     ordered = jnp.sort(jnp.abs(jnp.concatenate(weights)))
@@ -125,53 +125,53 @@ def _cut(scope, scores, masks, sparsity):
 
 
 @each_criterion
-@each_scope
+@each_allocation
 @pytest.mark.parametrize("sparsity", TARGETS)
-def test_sparsity_is_exactly_the_target(criterion, scope, sparsity):
+def test_sparsity_is_exactly_the_target(criterion, allocation, sparsity):
     inputs = _inputs()
     scores = _scored(criterion, *inputs)
     chex.assert_trees_all_equal_shapes(scores, inputs[0])
     start = masks_lib.start(inputs[0])
-    masks = _cut(scope, scores, start, sparsity)
+    masks = _cut(allocation, scores, start, sparsity)
     is_none = lambda m: m is None  # noqa: E731
     assert jax.tree.structure(masks, is_leaf=is_none) == jax.tree.structure(inputs[0])
     assert masks["Conv_0"]["bias"] is None
     assert masks["Norm_0"]["scale"] is None
     by_layer, total = KEEP[sparsity]
-    assert sum(_counts(masks)) == (sum(by_layer) if scope == "layer" else total)
-    if scope == "layer":
+    assert sum(_counts(masks)) == (sum(by_layer) if allocation == "layer" else total)
+    if allocation == "layer":
         assert _counts(masks) == by_layer
     masked = masks_lib.apply(masks, inputs[0])
     zeros = sum(int(jnp.sum(w == 0)) for w in jax.tree.leaves(masked))
     assert zeros == sum(masks_lib.pruned(masks).values())
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("allocation", ["layer", "global"])
 @pytest.mark.parametrize("sparsity", TARGETS)
-def test_ties_are_broken_by_index_and_counts_stay_exact(scope, sparsity):
+def test_ties_are_broken_by_index_and_counts_stay_exact(allocation, sparsity):
     params = jax.tree.map(jnp.ones_like, _params())
     scores = _scored(CRITERIA["magnitude"], params, jax.random.key(0))
-    masks = _cut(scope, scores, masks_lib.start(params), sparsity)
+    masks = _cut(allocation, scores, masks_lib.start(params), sparsity)
     by_layer, total = KEEP[sparsity]
     flat = [np.asarray(m).ravel() for m in jax.tree.leaves(masks)]
-    for kept in flat if scope == "layer" else [np.concatenate(flat)]:
+    for kept in flat if allocation == "layer" else [np.concatenate(flat)]:
         assert (np.diff(kept.astype(int)) <= 0).all()  # all that is kept comes first
-    assert sum(map(np.sum, flat)) == (sum(by_layer) if scope == "layer" else total)
+    assert sum(map(np.sum, flat)) == (sum(by_layer) if allocation == "layer" else total)
 
 
 @each_criterion
-@each_scope
-def test_what_is_pruned_never_comes_back(criterion, scope):
+@each_allocation
+def test_what_is_pruned_never_comes_back(criterion, allocation):
     masks = masks_lib.start(_params())
     for i, sparsity in enumerate(TARGETS):
         # Other weights each time, as after retraining: what was cut may now score highest.
         scores = _scored(criterion, *_inputs(i))
-        if scope == "threshold":
+        if allocation == "threshold":
             after = masks_lib.below(scores, masks, 0.1 * i)
         else:
-            after = _cut(scope, scores, masks, sparsity)
+            after = _cut(allocation, scores, masks, sparsity)
             assert sum(_counts(after)) == (
-                sum(KEEP[sparsity][0]) if scope == "layer" else KEEP[sparsity][1]
+                sum(KEEP[sparsity][0]) if allocation == "layer" else KEEP[sparsity][1]
             )
         revived = jax.tree.map(lambda old, new: jnp.any(new & ~old), masks, after)
         assert not any(jax.tree.leaves(revived))
@@ -191,16 +191,16 @@ def test_scores_are_the_same_under_jit_and_in_each_vmapped_seed(criterion):
 
 
 @each_criterion
-@each_scope
-def test_masks_are_the_same_under_jit_and_in_each_vmapped_seed(criterion, scope):
+@each_allocation
+def test_masks_are_the_same_under_jit_and_in_each_vmapped_seed(criterion, allocation):
     params = [_params(seed) for seed in range(3)]
     start = masks_lib.start(params[0])
 
     def cut(params, key, target):
         scores = _scored(criterion, params, key)
-        if scope == "layer":
+        if allocation == "layer":
             return masks_lib.keep_per_layer(scores, start, target)
-        if scope == "global":
+        if allocation == "global":
             return masks_lib.keep_global(scores, start, target)
         return masks_lib.below(scores, start, target)
 
@@ -209,7 +209,7 @@ def test_masks_are_the_same_under_jit_and_in_each_vmapped_seed(criterion, scope)
         "layer": allocate.per_layer(sizes, 0.7),
         "global": allocate.total(sizes, 0.7),
         "threshold": 0.4,
-    }[scope]
+    }[allocation]
     keys = jax.random.split(jax.random.key(1), 3)
     apart = [jax.jit(cut)(p, key, target) for p, key in zip(params, keys, strict=True)]
     stack = lambda trees: jax.tree.map(lambda *xs: jnp.stack(xs), *trees)  # noqa: E731
@@ -217,16 +217,16 @@ def test_masks_are_the_same_under_jit_and_in_each_vmapped_seed(criterion, scope)
     chex.assert_trees_all_equal(together, stack(apart))
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_many_targets_run_in_one_program(scope):
+@pytest.mark.parametrize("allocation", ["layer", "global"])
+def test_many_targets_run_in_one_program(allocation):
     params = _params()
     masks, sizes = masks_lib.start(params), masks_lib.sizes(masks_lib.start(params))
     scores = _scored(CRITERIA["magnitude"], params, jax.random.key(0))
-    allocation, keep = {
+    rule, keep = {
         "layer": (allocate.per_layer, masks_lib.keep_per_layer),
         "global": (allocate.total, masks_lib.keep_global),
-    }[scope]
-    counts = [allocation(sizes, s) for s in TARGETS]
+    }[allocation]
+    counts = [rule(sizes, s) for s in TARGETS]
     stacked = jax.tree.map(lambda *xs: jnp.array(xs, jnp.int32), *counts)
     together = jax.jit(jax.vmap(keep, in_axes=(None, None, 0)))(scores, masks, stacked)
     for i, count in enumerate(counts):

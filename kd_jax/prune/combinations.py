@@ -1,0 +1,98 @@
+"""Which criterion, allocation, structure and schedule go together; most do."""
+
+from typing import Any
+
+from kd_jax.errors import require
+from kd_jax.prune.allocate import read_amount
+from kd_jax.prune.criteria import Magnitude, Random
+from kd_jax.prune.granularity import NM, Weights
+from kd_jax.prune.growing import DNS, SET, SRSTE, Static
+
+
+def check(stage: Any) -> None:
+    """Raises UsageError, which begins with a field's name, for choices of a pruning stage that
+    don't go together."""
+    for word in stage.amounts:
+        read_amount(word)
+    require(
+        stage.normalise == "none" or stage.allocation == "global",
+        f"normalise {stage.normalise} with allocation {stage.allocation}: only where layers are "
+        "compared, by allocation global, does it matter: set it to none",
+    )
+    _check_thresholds(stage)
+    _check_groups(stage)
+    _check_draws(stage)
+    require(
+        not isinstance(stage.schedule, SRSTE) or stage.optim.name != "dot",
+        "optim.name dot with schedule sr_ste, whose decay is neither's gradient: take sgd",
+    )
+
+
+def _check_thresholds(stage: Any) -> None:
+    allocation, by_threshold = stage.allocation, stage.allocation in ("threshold", "std")
+    require(
+        (stage.threshold > 0) == by_threshold,
+        f"threshold {stage.threshold} with allocation {allocation!r}: the allocations threshold "
+        "and std need a threshold above 0, and the others take none",
+    )
+    require(
+        by_threshold or not isinstance(stage.schedule, DNS),
+        f"allocation {allocation} with schedule dns, which goes by thresholds: set allocation to "
+        "std, and threshold to the factor of the standard deviation",
+    )
+    if not by_threshold:
+        return
+    plain = type(stage.criterion) is Magnitude
+    name = type(stage.criterion).__name__
+    require(plain, f"criterion {name} with allocation {allocation}, which cuts |w|: take magnitude")
+    require(
+        isinstance(stage.structure, Weights),
+        f"structure {type(stage.structure).__name__} with allocation {allocation}, which cuts "
+        "single weights: set structure to weights, or allocation to layer",
+    )
+    require(
+        not stage.amounts,
+        f"amounts {' '.join(stage.amounts)} with allocation {allocation}, which is told no amount: "
+        "leave them out",
+    )
+    require(
+        not isinstance(stage.schedule, (Static, SET)),
+        f"allocation {allocation} with schedule {type(stage.schedule).__name__}, which keeps a "
+        "number of weights: set allocation to layer, erk or global",
+    )
+
+
+def _check_groups(stage: Any) -> None:
+    if not isinstance(stage.structure, NM):
+        return
+    n, m = stage.structure.n, stage.structure.m
+    require(
+        stage.allocation == "layer",
+        f"allocation {stage.allocation} with structure n_m, of which each group keeps as many: set "
+        "it to layer",
+    )
+    require(
+        not stage.amounts,
+        f"amounts {' '.join(stage.amounts)} with structure n_m, which is {n} of {m} everywhere: "
+        "leave them out",
+    )
+    require(
+        abs(stage.sparsity - (1 - n / m)) < 1e-6,
+        f"sparsity {stage.sparsity:g} with structure n_m, {n} of {m}: set it to {1 - n / m:g}, or "
+        "structure.n and structure.m",
+    )
+    require(
+        not isinstance(stage.schedule, SET),
+        f"structure n_m with schedule {type(stage.schedule).__name__}, which moves weights from "
+        "group to group: take schedule sr_ste or ste",
+    )
+
+
+def _check_draws(stage: Any) -> None:
+    """A criterion that would never be asked is a mistake."""
+    plain = isinstance(stage.criterion, (Magnitude, Random))
+    require(
+        plain or not isinstance(stage.schedule, Static),
+        f"criterion {type(stage.criterion).__name__} with schedule static, whose mask is random: "
+        "take schedule one_shot",
+    )

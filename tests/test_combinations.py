@@ -1,0 +1,304 @@
+"""Criterion, allocation, structure and schedule: what goes together keeps its promises, and the
+rest is refused."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import prune_laws
+import pytest
+import tiny
+import tiny_runs
+
+from kd_jax import jobs, loop
+from kd_jax.checkpoint import Store
+from kd_jax.config import Prune, Train
+from kd_jax.errors import UsageError
+from kd_jax.optim import Optim
+from kd_jax.prune import (
+    CRITERIA,
+    DNS,
+    SCHEDULES,
+    SET,
+    SRSTE,
+    STE,
+    STRUCTURES,
+    Cubic,
+    Cyclic,
+    Exponential,
+    Iterative,
+    Lottery,
+    OneShot,
+    RigL,
+)
+from kd_jax.prune import masks as masks_lib
+from kd_jax.state import Snapshot, rest
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+STAGE = Prune(
+    epochs=3,  # 12 steps
+    batch=16,
+    optim=Optim(learning_rate=0.05, weight_decay=1e-2),
+    ema=0.8,
+    sparsity=0.7,
+)
+SHORT = SCHEDULES | {
+    "one_shot": OneShot(at=0.3, rounds=2),
+    "iterative": Iterative(rounds=3),
+    "cubic": Cubic(every=2),
+    "exponential": Exponential(every=2),
+    "lottery": Lottery(rounds=2, rewind=1),
+    "cyclic": Cyclic(begin=0.1, phase=0.125, last=0.75, reset=True),
+    "set": SET(every=2),
+    "rigl": RigL(every=2),
+    "ste": STE(every=2),
+    "sr_ste": SRSTE(every=3),
+}
+
+
+def stage(**names):
+    """A stage of so named choices."""
+    tables = {"criterion": CRITERIA, "structure": STRUCTURES, "schedule": SHORT}
+    fields = {name: tables.get(name, {}).get(value, value) for name, value in names.items()}
+    threshold = {"threshold": 0.15, "std": 0.5}.get(fields.get("allocation"), 0.0)
+    fields = {"threshold": threshold, **fields}
+    if names.get("structure") == "n_m":
+        fields = {"sparsity": 0.5, **fields}
+    return dataclasses.replace(STAGE, **fields)
+
+
+# Each schedule with another structure, allocation and criterion, so that all occur.
+MIXED = [
+    {"schedule": "one_shot", "criterion": "synflow", "allocation": "global", "normalise": "mean"},
+    {"schedule": "iterative", "structure": "filter", "criterion": "snip", "allocation": "global"},
+    {"schedule": "cubic", "structure": "block", "allocation": "erk", "criterion": "fisher"},
+    {"schedule": "exponential", "structure": "row", "criterion": "random"},
+    {"schedule": "lottery", "allocation": "erk", "criterion": "taylor"},
+    {"schedule": "cyclic", "allocation": "global", "criterion": "magnitude"},
+    {"schedule": "static", "allocation": "global", "amounts": ("classifier=0.5",)},
+    {"schedule": "set", "structure": "block", "allocation": "layer"},
+    {"schedule": "rigl", "allocation": "erk"},
+    {"schedule": "ste", "criterion": "grasp", "allocation": "layer", "amounts": ("hidden=0.9",)},
+    {"schedule": "sr_ste", "structure": "n_m"},
+    {"schedule": "dns", "allocation": "std"},
+]
+
+
+@pytest.mark.parametrize("names", MIXED, ids=lambda names: names["schedule"])
+def test_laws_hold_and_a_stopped_run_ends_like_another(names, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    given = stage(**names)
+    store = Store(tmp_path / "whole")
+    state, _ = tiny_runs.fit(given, store=store)
+    prune_laws.check(given, state)
+    if given.schedule.straight_through:  # the masked ones go on learning
+        mask = np.asarray(state.masks["hidden"]["kernel"])
+        assert np.all(np.asarray(state.params["hidden"]["kernel"])[~mask] != 0)
+    again, history, diary = tiny_runs.stop_and_go_on(tmp_path / "parts", 8, "quit", given)
+    assert diary.began in (
+        [("", 12, 4)],
+        [("", 12, 7)],
+    )  # the latter where pieces are small by then
+    assert not tiny.differences(again, state)
+    assert history == store.history()
+
+
+def test_all_that_can_be_named_is_tried():
+    assert {names["schedule"] for names in MIXED} == set(SCHEDULES)
+    assert {names.get("structure", "weights") for names in MIXED} == set(STRUCTURES)
+
+
+def test_devices_prune_like_one():
+    given = stage(schedule="rigl")
+    one, many = (tiny_runs.fit(given, devices=n)[0] for n in (1, 4))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_variants_are_what_each_is_alone():
+    stages = [stage(schedule="rigl", sparsity=sparsity) for sparsity in (0.5, 0.8)]
+    together, _ = tiny_runs.fit(stages)
+    for index, one in enumerate(stages):
+        alone, _ = tiny_runs.fit(one)
+        for a, b in zip(jax.tree.leaves(together.masks), jax.tree.leaves(alone.masks), strict=True):
+            np.testing.assert_array_equal(a[index::2], b)
+
+
+# What each schedule does
+
+
+def test_a_rewound_training_is_the_training_from_there_with_fewer_weights():
+    """Steps 8 to 15 are the first eight over again: the same rates, batches and statistics."""
+    given = dataclasses.replace(
+        STAGE, epochs=4, schedule=Lottery(rounds=1), optim=Optim(weight_decay=1e-2, warmup=3)
+    )
+    state, _ = tiny_runs.fit(given)
+    model, seeds = tiny.perceptron(), (0, 1)
+    prepared = jobs.prepare([given], model, tiny.digits(), None, seeds, 1)
+    first = rest(prepared.begin(None))
+    masked = masks_lib.apply(state.masks, first.params)
+    start = Snapshot(masked, first.collections, state.masks)
+    plain = Train(epochs=2, batch=16, optim=given.optim, ema=given.ema)
+    once, _ = tiny_runs.fit(plain, start=start, seeds=seeds)
+    assert not tiny.differences(once.params, state.params)
+    assert not tiny.differences(once.opt_state, state.opt_state)
+    assert not tiny.differences(once.collections, state.collections)
+    assert not tiny.differences(once.extra["ema"], state.extra["ema"])
+    # The masks are of the weights at the end of the first training, not of those put back.
+    trained, _ = tiny_runs.fit(plain, seeds=seeds)
+    for name in ("hidden", "classifier"):
+        size, mask = np.abs(trained.params[name]["kernel"]), np.asarray(state.masks[name]["kernel"])
+        for seed in (0, 1):
+            assert size[seed][mask[seed]].min() >= size[seed][~mask[seed]].max()
+
+
+def masks_at(given, **changes):
+    """{step: masks} after each change of them, of one seed."""
+    seen = {}
+    original = loop._Runner.change
+
+    def change(self, step, state, event):
+        state = original(self, step, state, event)
+        seen.setdefault(step, []).append(jax.tree.map(np.array, state.masks))
+        return state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Runner, "change", change)
+        state, _ = tiny_runs.fit(given, seeds=(0,), **changes)
+    return seen, state
+
+
+def hidden(masks):
+    return masks["hidden"]["kernel"][0]
+
+
+def test_cyclic_frees_all_and_chooses_anew():
+    seen, _ = masks_at(stage(schedule="cyclic", criterion="random"))
+    phases = [hidden(seen[step][-1]) for step in sorted(seen)]
+    kept = 512 - round(512 * 0.7)
+    assert [int(p.sum()) for p in phases] == [kept, 512] * (len(phases) // 2) + [kept]
+    assert (phases[0] != phases[-1]).any()
+
+
+def test_rigl_grows_where_the_gradient_is_largest_and_weights_begin_at_zero():
+    """Before the first step, where the gradient is that of the start, on the first batch."""
+    given = stage(schedule=RigL(every=5, fraction=0.5, end=0.8), ema=None)
+    prepared = jobs.prepare([given], tiny.perceptron(), tiny.digits(), None, (0,), 1)
+    state = prepared.begin(None)
+    keep = {"hidden/kernel": 154, "classifier/kernel": 24}
+    told = (prepared.settings, prepared.seeds)
+    state = prepared.compiled.change_masks(*told, state, ("scatter", keep))
+    before, params = hidden(state.masks), jax.tree.map(lambda x: x[0], state.params)
+    statistics = jax.tree.map(lambda x: x[0], state.collections)
+    data, spec = tiny.digits(), tiny.digits().spec
+    rows = np.asarray(prepared.compiled.order(*told, 0, prepared.resident)[0][:16])
+    inputs = (data.train.inputs[rows] / spec.scale - np.asarray(spec.mean)) / np.asarray(spec.std)
+
+    def loss(params):
+        given = {"params": params, **statistics}
+        said = tiny.perceptron().forward(given, jnp.float32(inputs), train=True)[0].logits
+        return -jnp.mean(jax.nn.log_softmax(said)[np.arange(16), data.train.labels[rows]])
+
+    gradient = np.abs(np.asarray(jax.grad(loss)(params)["hidden"]["kernel"]))
+    weights = np.abs(np.asarray(params["hidden"]["kernel"]))
+    before = np.asarray(before)
+    changed = (("swap", 0.5), None, prepared.resident)
+    state = prepared.compiled.change_masks(*told, state, *changed)
+    after = np.asarray(hidden(state.masks))
+    assert after.sum() == before.sum() == 154
+    stayed = before & (weights >= np.sort(weights[before])[77])
+    assert (after & stayed).sum() == 77
+    grown = after & ~stayed
+    assert gradient[grown].min() >= gradient[~after].max()
+    np.testing.assert_array_equal(np.asarray(hidden(state.params))[grown & ~before], 0)
+
+
+def test_the_decay_of_sr_ste_draws_masked_weights_alone():
+    plain = stage(schedule=SRSTE(begin=0.0, every=99, decay=0.0), ema=None, epochs=1)
+    drawn = dataclasses.replace(plain, schedule=SRSTE(begin=0.0, every=99, decay=0.5))
+    one, other = (tiny_runs.fit(each, seeds=(0,))[0] for each in (plain, drawn))
+    mask = hidden(one.masks)
+    a, b = (np.asarray(hidden(state.params)) for state in (one, other))
+    # The masked are hidden in the forward pass: only their own decay tells the two apart.
+    np.testing.assert_allclose(a[mask], b[mask], rtol=1e-5)
+    assert np.mean(np.abs(b[~mask]) < np.abs(a[~mask])) > 0.95
+
+
+def test_dns_takes_its_thresholds_once_and_shows_weights_again():
+    given = stage(schedule=DNS(gamma=0.0, end=1.0), allocation="std", threshold=0.3, ema=None)
+    given = dataclasses.replace(given, optim=Optim(learning_rate=0.3))
+    seen, state = masks_at(given)
+    start = rest(jobs.prepare([given], tiny.perceptron(), tiny.digits(), None, (0,), 1).begin(None))
+    w = np.abs(np.asarray(hidden(start.params)))
+    theta = w.mean() + 0.3 * w.std()
+    found = state.extra["thresholds"]["hidden/kernel"][0]
+    np.testing.assert_allclose(found, theta, rtol=1e-5)
+    np.testing.assert_array_equal(hidden(seen[0][-1]), w > 0.9 * theta)
+    steps = [hidden(seen[step][-1]) for step in sorted(seen)]
+    assert any((b & ~a).any() for a, b in itertools.pairwise(steps))
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"allocation": "std"}, "threshold 0.0 with allocation 'std'"),
+        ({"threshold": 0.1}, "threshold 0.1 with allocation 'layer'"),
+        ({"normalise": "l2"}, "normalise l2 with allocation layer: only where layers"),
+        ({"schedule": DNS()}, "allocation layer with schedule dns, which goes by thresholds"),
+        ({"allocation": "std", "threshold": 1.0, "criterion": CRITERIA["snip"]}, "criterion SNIP"),
+        (
+            {"allocation": "std", "threshold": 1.0, "structure": STRUCTURES["row"]},
+            "structure Row with allocation std, which cuts single weights",
+        ),
+        ({"allocation": "std", "threshold": 1.0, "amounts": ("a=0.5",)}, "amounts a=0.5 with"),
+        (
+            {"allocation": "std", "threshold": 1.0, "schedule": RigL()},
+            "allocation std with schedule RigL, which keeps a number of weights",
+        ),
+        (
+            {"structure": STRUCTURES["n_m"]},
+            "sparsity 0.8 with structure n_m, 2 of 4: set it to 0.5",
+        ),
+        (
+            {"structure": STRUCTURES["n_m"], "sparsity": 0.5, "allocation": "global"},
+            "allocation global with structure n_m",
+        ),
+        (
+            {"structure": STRUCTURES["n_m"], "sparsity": 0.5, "amounts": ("a=0.5",)},
+            "amounts a=0.5 with structure n_m",
+        ),
+        (
+            {"structure": STRUCTURES["n_m"], "sparsity": 0.5, "schedule": SET()},
+            "structure n_m with schedule SET, which moves weights",
+        ),
+        (
+            {"schedule": SCHEDULES["static"], "criterion": CRITERIA["snip"]},
+            "criterion SNIP with schedule static, whose mask is random: take schedule one_shot",
+        ),
+        ({"amounts": ("a:0.5",)}, "amounts 'a:0.5' is not of the form PATTERN=SPARSITY"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(fields, said):
+    with pytest.raises(UsageError) as error:
+        Prune(**fields)
+    assert str(error.value).startswith(said)
+
+
+def test_what_does_not_fit_the_network_is_refused_before_training():
+    for fields, said in (
+        ({"structure": "n_m", "include": ("hidden",)}, None),
+        ({"structure": STRUCTURES["n_m"].__class__(n=3, m=5), "sparsity": 0.4}, "structure.m 5"),
+        ({"amounts": ("conv=0.5",)}, "amounts 'conv=0.5' finds no layer"),
+    ):
+        given = stage(**fields)
+        if said is None:
+            tiny_runs.fit(given, seeds=(0,))
+            continue
+        with pytest.raises(UsageError, match=said):
+            tiny_runs.fit(given)
