@@ -12,14 +12,16 @@ import tiny
 import tiny_runs
 
 from kd_jax import data as data_lib
-from kd_jax import loop
+from kd_jax import jobs, loop
 from kd_jax import stream as stream_lib
 from kd_jax.augment import Augment
 from kd_jax.compiled import fresh
+from kd_jax.config import Prune
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
 from kd_jax.objective import Settings
 from kd_jax.program import Program
+from kd_jax.prune import Lottery, Taylor
 from kd_jax.state import rest, start
 from kd_jax.step import train_step
 
@@ -91,3 +93,29 @@ def test_streamed_data_go_on(tmp_path, stream, streamed, monkeypatch):
 def test_streamed_data_take_one_seed_at_a_time(stream):
     with pytest.raises(UsageError, match="one seed at a time"):
         tiny_runs.fit(STREAMED, data=stream, seeds=(0, 1))
+
+
+PRUNED = Prune(
+    epochs=4,  # 12 steps
+    batch=16,
+    optim=STREAMED.optim,
+    sparsity=0.7,
+    criterion=Taylor(batches=2),
+    schedule=Lottery(rounds=1, rewind=1),
+)
+
+
+def test_streamed_data_are_scored_and_rewound(tmp_path, stream, monkeypatch):
+    """The criterion sees the next two batches; after a rewind batches come as from there."""
+    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    begun, original = [], jobs.stream
+    monkeypatch.setattr(jobs, "stream", lambda *given: begun.append(given[3]) or original(*given))
+    given = {"data": stream, "seeds": (3,)}
+    state, diary = tiny_runs.fit(PRUNED, **given)
+    # A training has 7 steps: at the beginning, for the score, and for training again from step 1.
+    assert begun == [0, 1, 1]
+    gone = [int((~m).sum()) for m in jax.tree.leaves(state.masks)]
+    assert gone == [56, 358]
+    again, history, _ = tiny_runs.stop_and_go_on(tmp_path, 9, "quit", PRUNED, **given)
+    assert not tiny.differences(again, state)
+    assert history == diary.records

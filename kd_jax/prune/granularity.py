@@ -184,7 +184,8 @@ class _Slices(Granularity):
 
 @dataclasses.dataclass(frozen=True)
 class Filter(_Slices):
-    """All weights of one output: a unit's of a dense kernel, a channel's of a convolution.
+    """All weights of one output: a unit's of a dense kernel, a channel's of a convolution. Those of
+    the last layer are the classes: exclude it.
 
     Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", 2017,
     https://arxiv.org/abs/1608.08710.
