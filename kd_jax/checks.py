@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
-from kd_jax.prune import allocate
+from kd_jax.prune import Evidence, allocate
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, no_masks, start
 from kd_jax.tree import named_leaves
@@ -58,6 +58,7 @@ def check(
     _check_memory(stage, variables, f"--{stage.model} {who}".strip(), seeds)
     if isinstance(stage, Prune):
         _check_prune(stage, variables["params"], steps)
+        _check_criterion(stage, model, data, variables)
 
 
 def _check_prune(stage: Prune, params: Any, steps: int) -> None:
@@ -72,6 +73,31 @@ def _check_prune(stage: Prune, params: Any, steps: int) -> None:
     if stage.allocation in ("layer", "global", "erk"):
         sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
         allocate.counts(stage.allocation, shapes, sizes, stage.sparsity, amounts)
+
+
+def _check_criterion(stage: Prune, model: Model, data: Dataset, variables: Any) -> None:
+    """Tries on shapes whether the criterion can score this network."""
+    inputs = jax.ShapeDtypeStruct((1, *data.spec.shape), jnp.float32)
+
+    def score(variables: Any, inputs: Any, key: Any) -> Any:
+        params = variables["params"]
+        others = {name: part for name, part in variables.items() if name != "params"}
+        forward = lambda p, c, x, train: model.forward({"params": p, **c}, x, train, key)[0].logits  # noqa: E731
+        given = (stage.include, stage.exclude, stage.structure.fits)
+        seen = Evidence(
+            params=params,
+            masks=masks_lib.start(params, *given),
+            key=key,
+            losses=(lambda p: jnp.sum(forward(p, others, inputs, True).astype(jnp.float32)),),
+            inputs=(inputs,),
+            targets=(jnp.zeros((1, data.spec.classes)),),
+            network=forward,
+            collections=others,
+            shape=data.spec.shape,
+        )
+        return stage.criterion(seen)
+
+    jax.eval_shape(score, variables, inputs, jax.random.key(0))
 
 
 def _left_by(stage: Stage, data: Dataset) -> str:

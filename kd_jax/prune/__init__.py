@@ -3,6 +3,7 @@
 A new criterion, structure, schedule or penalty is its class and a line in its table.
 """
 
+from kd_jax.prune.activations import Wanda
 from kd_jax.prune.amounts import choose
 from kd_jax.prune.channels import CHANNEL_CRITERIA, scores
 from kd_jax.prune.criteria import (
@@ -34,6 +35,7 @@ CRITERIA: dict[str, Criterion] = {
     "synflow": SynFlow(),
     "obd": OBD(),
     "fisher": Fisher(),
+    "wanda": Wanda(),
 }
 
 SCHEDULES: dict[str, Schedule] = {
@@ -90,6 +92,7 @@ __all__ = [
     "Structure",
     "SynFlow",
     "Taylor",
+    "Wanda",
     "Weights",
     "Widths",
     "choose",

@@ -42,8 +42,8 @@ class Lottery(Schedule):
         length, back = self.rewinds(steps)
         require(
             length - back > self.rounds,
-            f"Lottery.rewind is {back}, but each of the {self.rounds + 1} trainings has {length} "
-            "steps: use a smaller one, fewer rounds or more epochs.",
+            f"Lottery.rewind is {back}, but the {steps} steps are for {self.rounds + 1} trainings, "
+            "too few for each: use a smaller one, fewer rounds or more epochs.",
         )
         events = [Event(back, start, "save")]
         for i in range(1, self.rounds + 1):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kd_jax.errors import UsageError
 from kd_jax.prune import (
     CRITERIA,
     OBD,
@@ -19,10 +20,12 @@ from kd_jax.prune import (
     GraSP,
     SynFlow,
     Taylor,
+    Wanda,
     allocate,
     evidence,
 )
 from kd_jax.prune import masks as masks_lib
+from kd_jax.prune.activations import input_squares
 from kd_jax.tree import named_leaves
 
 SHAPES = {
@@ -128,6 +131,8 @@ def _cut(allocation, scores, masks, sparsity):
 @each_allocation
 @pytest.mark.parametrize("sparsity", TARGETS)
 def test_sparsity_is_exactly_the_target(criterion, allocation, sparsity):
+    if allocation == "threshold" and isinstance(criterion, Wanda):
+        criterion = Wanda(within="layer")  # ranks are equal in all outputs, and thresholds cut ties
     inputs = _inputs()
     scores = _scored(criterion, *inputs)
     chex.assert_trees_all_equal_shapes(scores, inputs[0])
@@ -403,3 +408,62 @@ def test_few_examples_at_a_time_give_the_same_mean(monkeypatch):
     monkeypatch.setattr(evidence, "ROOM", 3 * 500)  # three of the twelve at once
     in_parts = Fisher()(_evidence(*_inputs()))
     chex.assert_trees_all_close(whole, in_parts, rtol=1e-5)
+
+
+# Inputs, by tracing
+
+
+def test_wanda_by_hand():
+    """Two examples; the first layer sees them, the second what the first makes of them."""
+    x = jnp.array([[1.0, 2.0], [3.0, 0.0]])
+    w, v = jnp.array(W, jnp.float32), jnp.array(V, jnp.float32)
+    network = lambda p, c, inputs, train: jax.nn.relu(inputs @ p["w"]) @ p["v"]  # noqa: E731
+    masks = {"v": jnp.ones((2, 2), bool), "w": jnp.ones((2, 2), bool)}
+    given = {"inputs": (x[:1], x[1:]), "network": network}
+    seen = Evidence({"v": v, "w": w}, masks, None, **given)
+    scores = Wanda(within="layer")(seen)
+    hidden = np.maximum(np.asarray(x) @ W, 0)
+    np.testing.assert_allclose(scores["w"], np.abs(W) * np.sqrt([[10], [4]]), rtol=1e-6)
+    norms = np.sqrt((hidden**2).sum(axis=0))[:, None]
+    np.testing.assert_allclose(scores["v"], np.abs(V) * norms, rtol=1e-6)
+    ranks = Wanda()(seen)
+    assert ranks["w"].tolist() == [[0.5, 0.5], [0.0, 0.0]]  # 3.2 > 1 and 6.3 > 2
+
+
+def test_every_output_keeps_as_many_by_wanda():
+    scores = _scored(Wanda(), *_inputs())
+    masks = _cut("layer", scores, masks_lib.start(_params()), 0.5)
+    for name in ("Dense_0", "Dense_1"):
+        kept = np.asarray(masks[name]["kernel"]).sum(axis=0)
+        assert kept.max() - kept.min() <= 1
+
+
+def test_inputs_of_a_convolution_are_those_of_each_place_of_its_window():
+    """A window of 2 x 2 over 3 x 3 places: each of its entries meets four of them."""
+    x = jnp.arange(18.0).reshape(1, 3, 3, 2)
+    kernel = jax.random.normal(jax.random.key(0), (2, 2, 2, 5))
+
+    @jax.jit  # calls are looked into
+    def convolved(p):
+        w = jnp.where(p["k"] > -9, p["k"], 0).astype(jnp.float32)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=numbers)
+
+    found = input_squares(convolved, {"k": kernel})["k"]
+    square = np.asarray(x[0]) ** 2
+    for i, j in np.ndindex(2, 2):
+        expected = square[i : i + 2, j : j + 2].sum(axis=(0, 1))
+        np.testing.assert_allclose(found[i, j], np.repeat(expected[:, None], 5, axis=1))
+
+
+def test_a_layer_inside_a_loop_is_refused_by_name():
+    def network(p, c, inputs, train):
+        step = lambda x, _: (x @ p["w"], None)  # noqa: E731
+        return jax.lax.scan(step, inputs, None, 3)[0]
+
+    masks = {"w": jnp.ones((2, 2), bool)}
+    seen = Evidence(
+        {"w": jnp.ones((2, 2))}, masks, None, inputs=(jnp.ones((1, 2)),), network=network
+    )
+    with pytest.raises(UsageError, match="criterion Wanda can't see the inputs of w"):
+        Wanda()(seen)

@@ -133,7 +133,7 @@ def test_splicing_has_a_gap_between_its_thresholds():
         (lambda: Lottery(rewind=-1), "Lottery.rewind is -1"),
         (
             lambda: Lottery(rounds=2, rewind=9).events(12, 0.5),
-            "Lottery.rewind is 9, but each of the 3 trainings has 10 steps: use a smaller one",
+            "Lottery.rewind is 9, but the 12 steps are for 3 trainings, too few for each: use",
         ),
         (lambda: SET(fraction=1.5), "SET.fraction is 1.5"),
         (lambda: RigL(every=0), "RigL.every is 0"),
