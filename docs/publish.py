@@ -13,7 +13,8 @@ from kd_jax import report, tables
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("results.json", "table.md", "sizes.png", "training.png", "layers.png", "similarity.png")
+FILES = ("results.json", "table.md", "sizes.png", "training.png", "layers.png")
+FILES = (*FILES, "similarity.png", "sparsities.png", "ranking.png")
 
 
 def readme_table(results: Results) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -201,6 +201,7 @@ def smoke(experiment: Experiment) -> Experiment:
             fraction=1.0,
             evaluate_every=1,
             optim=dataclasses.replace(stage.optim, warmup=min(stage.optim.warmup, 2)),
+            **_few_rounds(stage),
         )
         for name, stage in experiment.stages.items()
     }
@@ -214,3 +215,10 @@ def smoke(experiment: Experiment) -> Experiment:
         seeds=min(experiment.seeds, 2),
         latency_batch=min(experiment.latency_batch, 16),
     )
+
+
+def _few_rounds(stage: Stage) -> dict[str, Any]:
+    """A schedule of rounds with two of them at most: for more there are too few steps."""
+    schedule = getattr(stage, "schedule", None)
+    rounds = getattr(schedule, "rounds", 0)
+    return {"schedule": dataclasses.replace(schedule, rounds=2)} if rounds > 2 else {}  # type: ignore[type-var]

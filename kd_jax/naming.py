@@ -10,11 +10,12 @@ def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -
     """`student distilled and pruned, temperature 8`: of a stage's result. Where several would be
     called the same, by their stages' names too."""
     words, stages = _label(experiment, stage), experiment.stages
-    if stage in variants:
-        return f"{words}, {variants[stage].words}"
-    alike = [name for name in stages if name not in variants and _label(experiment, name) == words]
+    base = lambda name: variants[name].base if name in variants else name  # noqa: E731
+    alike = {base(name) for name in stages if _label(experiment, name) == words}
     fresh = not isinstance(stages[stage], Distill) and not stages[stage].start
-    return f"{words}, {stage}" if len(alike) > 1 and not fresh else words
+    if len(alike) > 1 and not fresh:
+        words = f"{words}, {base(stage)}"
+    return f"{words}, {variants[stage].words}" if stage in variants else words
 
 
 def _label(experiment: Experiment, stage: str) -> str:

@@ -145,7 +145,8 @@ def _origin(run: Results) -> list[str]:
     models: dict[str, list[str]] = {}
     for row in run.rows:
         models.setdefault(row.model, []).append(row.label)
-    named = [f"{model}: {', '.join(labels)}" for model, labels in models.items()]
+    listed = lambda names: ", ".join(names) if len(names) <= FEW else f"{len(names)} networks"  # noqa: E731
+    named = [f"{model}: {listed(labels)}" for model, labels in models.items()]
     note = f" ({data.note})" if data.note else ""
     device = ", ".join(dict.fromkeys((machine.platform, machine.device)))
     seeds = "seed" if len(run.seeds) == 1 else "seeds"

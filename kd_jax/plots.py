@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from kd_jax import figures
+from kd_jax import figures, plots_many
+from kd_jax.columns import WIDEST
 from kd_jax.heatmaps import save_similarity
 from kd_jax.labels import place_labels
 from kd_jax.noise import summary
 from kd_jax.results import Results, Row
+from kd_jax.sparsities import curves
 from kd_jax.units import amount
 
 Histories = dict[str, list[dict[str, Any]]]
@@ -23,7 +25,10 @@ Histories = dict[str, list[dict[str, Any]]]
 
 def save_all(folder: Path, results: Results, histories: Histories) -> list[Path]:
     """Draws what there is data for. Returns the files."""
-    files = [save_sizes(folder, [results])]
+    files = [plots_many.save_sparsities(folder, results)] if curves(results) else []
+    if len(results.rows) > WIDEST:  # a curve or a map for each would show nothing any more
+        return [*files, plots_many.save_ranking(folder, results)]
+    files += [save_sizes(folder, [results])]
     if any(histories.values()):
         labels = {row.stage: row.label for row in results.rows}
         files.append(save_training(folder, histories, labels))

@@ -23,6 +23,8 @@ from kd_jax.reuse import REUSED
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
 
+TIMED = 12  # pruned networks, at most, that are timed without their zeros
+
 
 def summarise(
     run: Run, command: str, report: Reporter, changes: Sequence[str] | None = None
@@ -121,11 +123,13 @@ def _latencies(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, 
 
 
 def _sparse(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, Any]:
-    """{stage: {batch: SparseTiming}} of the first seed's networks that are pruned."""
+    """{stage: {batch: SparseTiming}} of the first seed's networks that are pruned; of many, of
+    those of the first stages."""
     found, inputs = {}, _batches(run)
     for stage in order:
         snapshot = _first_seed(run.network(stage, run.groups[0]))
-        if any(not mask.all() for mask in jax.tree.leaves(snapshot.masks)):
+        pruned = any(not mask.all() for mask in jax.tree.leaves(snapshot.masks))
+        if pruned and len(found) < TIMED:
             report.note(f"measuring {run.label(stage)} without its zeros")
             found[stage] = sparse.measure(run.model(stage), snapshot.variables, inputs)
     return found

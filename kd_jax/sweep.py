@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from kd_jax import flags, values
 from kd_jax.config import Distill, Experiment, Stage
 from kd_jax.errors import UsageError, did_you_mean, require
 
-MOST = 1000  # variants of a stage: more is a mistake, and would take memory before it is seen
+Places = tuple[int, ...]  # in the values of each axis; -1 of those that have no say
+MOST = 1000  # stages: more is a mistake, and would take memory before it is seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +57,19 @@ def expand(experiment: Experiment) -> tuple[Experiment, dict[str, Variant]]:
     axes = [_axis(experiment, word) for word in experiment.sweep] + _peers(experiment)
     if not axes:
         return experiment, {}
-    given = {combination: _with(experiment, axes, combination) for combination in _product(axes)}
+    touching = {base: _touching(experiment, axes, base) for base in experiment.stages}
+    total = sum(math.prod(len(axes[i].values) for i in of) for of in touching.values())
+    require(total <= MOST, f"--sweep makes {total} stages: at most {MOST} are allowed")
     stages: dict[str, Stage] = {}
     variants: dict[str, Variant] = {}
-    for base in experiment.stages:
+    for base, of in touching.items():
         named = {}
-        for combination, changed in given.items():
-            name = _name(experiment, axes, base, combination)
-            if name not in named:
-                named[name] = combination
-                stages[name] = _renamed(experiment, axes, changed.stages[base], combination)
-        if len(named) > 1 or base not in named:
+        for places in _product(axes, of):
+            name = _name(experiment, axes, base, places)
+            changed = _with(experiment, axes, places)
+            named[name] = places
+            stages[name] = _renamed(experiment, axes, changed.stages[base], places)
+        if of:
             variants |= _variants(experiment, axes, base, named)
     all_of = lambda bases: tuple(n for b in bases for n in stages if n.partition("/")[0] == b)  # noqa: E731
     named = {"only": all_of(experiment.only), "compare": all_of(experiment.compare)}
@@ -84,13 +88,10 @@ def _peers(experiment: Experiment) -> list[_Axis]:
     ]
 
 
-def _product(axes: list[_Axis]) -> list[tuple[int, ...]]:
-    """The places in the values of all axes, in all combinations."""
-    total = 1
-    for axis in axes:
-        total *= len(axis.values)
-    require(total <= MOST, f"--sweep makes {total} combinations: at most {MOST} are allowed")
-    return list(itertools.product(*(range(len(axis.values)) for axis in axes)))
+def _product(axes: list[_Axis], touching: list[int]) -> list[Places]:
+    """The places in the values of those axes on which a stage depends, in all combinations."""
+    every = (range(len(axis.values)) if i in touching else [-1] for i, axis in enumerate(axes))
+    return list(itertools.product(*every))
 
 
 def _axis(experiment: Experiment, word: str) -> _Axis:
@@ -137,12 +138,12 @@ def _resolved(name: str, kinds: dict[str, Any], word: str) -> str:
     return found[0]
 
 
-def _with(experiment: Experiment, axes: list[_Axis], places: tuple[int, ...]) -> Experiment:
+def _with(experiment: Experiment, axes: list[_Axis], places: Places) -> Experiment:
     """The experiment with one combination of values, checked."""
     changed = copy.copy(experiment)
     object.__setattr__(changed, "sweep", ())
     for axis, place in zip(axes, places, strict=True):
-        if axis.path[-1] == PEER:
+        if axis.path[-1] == PEER or place < 0:
             continue
         value = axis.values[place]
         changed = flags.updated(changed, list(axis.path), lambda _, value=value: value)
@@ -163,17 +164,18 @@ def _touching(experiment: Experiment, axes: list[_Axis], base: str) -> list[int]
         before |= more
 
 
-def _name(experiment: Experiment, axes: list[_Axis], base: str, places: tuple[int, ...]) -> str:
+def _name(experiment: Experiment, axes: list[_Axis], base: str, places: Places) -> str:
     """`distill/temperature=8` of a stage that depends on an axis, its own name of another."""
     touching = _touching(experiment, axes, base)
-    named = [f"{_short(axes, i)}={_text(axes[i].values[places[i]])}" for i in touching]
+    named = [f"{_short(axes, touching, i)}={_text(axes[i].values[places[i]])}" for i in touching]
     return f"{base}/{','.join(named)}" if named else base
 
 
-def _short(axes: list[_Axis], i: int) -> str:
-    """The last part of a field's path; the whole of it where that is another axis's too."""
-    last = [axis.path[-1] for axis in axes]
-    return last[i] if last.count(last[i]) == 1 else ".".join(axes[i].path)
+def _short(axes: list[_Axis], touching: list[int], i: int) -> str:
+    """The last part of a field's path; the whole of it where that is another's too, of the axes on
+    which the same stage depends."""
+    last = [axes[j].path[-1] for j in touching]
+    return axes[i].path[-1] if last.count(axes[i].path[-1]) == 1 else ".".join(axes[i].path)
 
 
 def _text(value: Any) -> str:
@@ -181,9 +183,7 @@ def _text(value: Any) -> str:
     return f"{value:g}".replace("e+", "e") if isinstance(value, float) else str(value)
 
 
-def _renamed(
-    experiment: Experiment, axes: list[_Axis], stage: Stage, places: tuple[int, ...]
-) -> Stage:
+def _renamed(experiment: Experiment, axes: list[_Axis], stage: Stage, places: Places) -> Stage:
     """The stage with the variants' names of what it starts from and learns from."""
     named = lambda names: "+".join(_name(experiment, axes, name, places) for name in names)  # noqa: E731
     fields = {"start": named([stage.start] if stage.start else [])}
@@ -193,12 +193,12 @@ def _renamed(
 
 
 def _variants(
-    experiment: Experiment, axes: list[_Axis], base: str, named: dict[str, tuple[int, ...]]
+    experiment: Experiment, axes: list[_Axis], base: str, named: dict[str, Places]
 ) -> dict[str, Variant]:
     touching = _touching(experiment, axes, base)
     words, usual = {}, {}
     for name, places in named.items():
-        pairs = [(_short(axes, i), axes[i].values[places[i]]) for i in touching]
+        pairs = [(_short(axes, touching, i), axes[i].values[places[i]]) for i in touching]
         words[name] = ", ".join(
             f"{short.replace('_', ' ')} {_text(value)}" for short, value in pairs
         )

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd_jax import sparse
-from kd_jax.columns import Column, by_class, columns, zeros
+from kd_jax import sparse, sparsities
+from kd_jax.columns import WIDEST, Column, by_class, columns, zeros
 from kd_jax.columns import compared as compared_columns
 from kd_jax.columns import learnt as learnt_columns
 from kd_jax.notes import VERSUS, changes, classes, conventions, findings, learnt, origins
@@ -52,18 +52,38 @@ def _narrow(name: str) -> Text:
 def show(results: Sequence[Results], console: Console | None = None) -> None:
     """Prints the tables, and what can be said of them; the conventions are in table.md."""
     console = console or Console()
-    console.print(table(results))
+    few = all(len(run.rows) <= WIDEST for run in results)
+    if few:
+        console.print(table(results))
+    for run in results:
+        _show_sparsities(run, console)
     for said, some, head in _further(results):
-        console.print(Text(f"\n{said}\n"), table(some, head))
+        if few or not any(map(sparsities.curves, results)):
+            console.print(Text(f"\n{said}\n"), table(some, head))
     found = (*changes(results), *findings(results), *classes(results), *learnt(results))
     for note in (*found, *origins(results)):
         console.print(Text(f"• {note}"))
+
+
+def _show_sparsities(run: Results, console: Console) -> None:
+    """Accuracy of each stage that was swept over sparsity, at each."""
+    lines = sparsities.table(run)
+    if lines:
+        shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+        for i, text in enumerate(lines[0]):
+            shown.add_column(text, justify="right" if i else "left")
+        for line in lines[1:]:
+            shown.add_row(*line)
+        console.print(shown)
 
 
 def markdown(results: Sequence[Results]) -> str:
     """All tables and notes in GitHub's Markdown; several runs are named in the first columns."""
     notes = (*changes(results), *findings(results), *classes(results), *origins(results))
     parts = [_markdown_table(results, columns(results))]
+    for run in results:
+        lines = sparsities.table(run)
+        parts += [_piped(lines, [False] + [True] * (len(lines[0]) - 1))] if lines else []
     for said, some, head in _further(results):
         parts += [said, _markdown_table(some, head)]
     parts.append("\n".join(f"- {note}" for note in (*notes, *conventions(results))))

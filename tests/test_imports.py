@@ -43,7 +43,8 @@ size latency
 sparse
 results
 environment noise labels figures
-columns notes heatmaps
+columns notes heatmaps sparsities
+plots_many
 plots tables
 summary report progress bench plan_table
 cli_plan cli_list
