@@ -5,7 +5,8 @@ A new criterion, structure, schedule or penalty is its class and a line in its t
 
 from kd_jax.prune.activations import Wanda
 from kd_jax.prune.amounts import choose
-from kd_jax.prune.channels import CHANNEL_CRITERIA, scores
+from kd_jax.prune.channel_scores import scores
+from kd_jax.prune.channels import CHANNEL_CRITERIA, ChannelCriterion
 from kd_jax.prune.criteria import (
     SNIP,
     Criterion,
@@ -25,6 +26,7 @@ from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
 from kd_jax.prune.penalty import PENALTIES, PruningLoss
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
+from kd_jax.prune.unit_evidence import UnitEvidence
 
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Magnitude(),
@@ -67,6 +69,7 @@ __all__ = [
     "STE",
     "STRUCTURES",
     "Block",
+    "ChannelCriterion",
     "Criterion",
     "Cubic",
     "Cyclic",
@@ -92,6 +95,7 @@ __all__ = [
     "Structure",
     "SynFlow",
     "Taylor",
+    "UnitEvidence",
     "Wanda",
     "Weights",
     "Widths",
