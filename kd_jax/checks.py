@@ -73,6 +73,10 @@ def _check_prune(stage: Prune, params: Any, steps: int) -> None:
     if stage.allocation in ("layer", "global", "erk"):
         sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
         allocate.counts(stage.allocation, shapes, sizes, stage.sparsity, amounts)
+    try:
+        jax.eval_shape(stage.penalty or (lambda params, masks: ()), params, masks)
+    except UsageError as error:
+        raise UsageError(f"penalty.{error}") from None
 
 
 def _check_criterion(stage: Prune, model: Model, data: Dataset, variables: Any) -> None:

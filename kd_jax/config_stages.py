@@ -16,7 +16,7 @@ from kd_jax.prune import (
     STRUCTURES,
     Criterion,
     Granularity,
-    PruningLoss,
+    Penalty,
     Schedule,
     combinations,
 )
@@ -232,7 +232,7 @@ class Prune(Distill):
     """Regular expressions of the parameters that may be pruned."""
     exclude: tuple[str, ...] = ()
     """Regular expressions of parameters that are left alone."""
-    penalty: PruningLoss | None = dataclasses.field(
+    penalty: Penalty | None = dataclasses.field(
         default=None, metadata=variants(PENALTIES, or_none=True)
     )
     """Regulariser on the weights."""

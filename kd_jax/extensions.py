@@ -27,7 +27,7 @@ from kd_jax.prune import (
     STRUCTURES,
     Criterion,
     Granularity,
-    PruningLoss,
+    Penalty,
     Schedule,
 )
 
@@ -37,7 +37,7 @@ TABLES: dict[str, tuple[dict[str, Any], type]] = {
     "CRITERIA": (CRITERIA, Criterion),
     "STRUCTURES": (STRUCTURES, Granularity),
     "SCHEDULES": (SCHEDULES, Schedule),
-    "PENALTIES": (PENALTIES, PruningLoss),
+    "PENALTIES": (PENALTIES, Penalty),
     "MODELS": (MODELS, ModelConfig),
 }
 NAME = re.compile(r"[^\W\d]\w*")

@@ -12,7 +12,7 @@ from kd_jax.distill import Lesson, LogitTerm, Own, Term, cross_entropy
 from kd_jax.distill.members import adaptive, mean_of_losses
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
-from kd_jax.prune import Criterion, Magnitude, PruningLoss
+from kd_jax.prune import Criterion, Magnitude, Penalty
 from kd_jax.tree import Tree
 
 Array = jax.Array
@@ -29,7 +29,7 @@ class Settings:
       label_smoothing: share of the uniform distribution in the hard targets.
       hard_weight: weight of the cross-entropy with the labels.
       terms: {name: distillation term}.
-      penalty: the pruning loss, or None.
+      penalty: a loss of the parameters, or None.
       ema: decay of the parameters' average, or None.
       criterion: how weights are scored where masks change.
       decay: what the gradient gains of masked weights, of schedules that have it, or None.
@@ -44,7 +44,7 @@ class Settings:
     label_smoothing: float
     hard_weight: float
     terms: Mapping[str, Term]
-    penalty: PruningLoss | None
+    penalty: Penalty | None
     ema: float | None
     criterion: Criterion = Magnitude()
     decay: float | None = None

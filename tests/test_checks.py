@@ -10,7 +10,7 @@ from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
-from kd_jax.prune import Iterative, OneShot
+from kd_jax.prune import Iterative, OneShot, Slimming
 
 
 def model(config, classes=10):
@@ -55,6 +55,11 @@ def test_what_leaves_too_few_examples_is_named():
     ):
         with pytest.raises(UsageError, match=said):
             checks.check(Train(batch=12), model(MLP(widths=(4,))), data)
+
+
+def test_a_penalty_on_parameters_that_are_not_there():
+    with pytest.raises(UsageError, match=r"^penalty.include .*scale\$ finds no parameter: name"):
+        checks.check(Prune(batch=8, penalty=Slimming()), model(MLP(widths=(4,))), DIGITS)
 
 
 def test_checks_refuse_more_devices_than_there_are():

@@ -51,7 +51,7 @@ KNOWN = ", ".join(sorted(TERMS))
         ("--student vgg8 seeds 3", "--student takes one of "),
         ("--smok", "unknown flag --smok. Did you mean --smoke?"),
         ("--smoke=True", "unknown flag --smoke. It takes no value."),
-        ("--prune.penalty l2", "--prune.penalty 'l2' is unknown. Known: l1_count, none."),
+        ("--prune.penalty l2", "--prune.penalty 'l2' is unknown. Known: l1_count, none, slimming."),
         ("--prune.schedule qubic", "--prune.schedule 'qubic' is unknown. Did you mean 'cubic'?"),
         ("--distill.epochs two", "--distill.epochs 'two': it must be a whole number"),
         ("--distill.epochs=", "--distill.epochs '': it must be a whole number"),

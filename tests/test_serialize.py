@@ -11,7 +11,7 @@ from kd_jax.distill import KD
 from kd_jax.errors import UsageError
 from kd_jax.models import MODELS
 from kd_jax.models.mlp import MLP
-from kd_jax.prune import Cubic, Iterative, PruningLoss
+from kd_jax.prune import Cubic, Iterative, PruningLoss, Slimming
 from kd_jax.serialize import describe, difference, fingerprint, flatten, from_data, to_data, what
 
 
@@ -29,7 +29,9 @@ def test_every_experiment_survives_json(name, shrink):
     assert flatten(again) == flatten(experiment)
 
 
-@pytest.mark.parametrize("value", [*MODELS.values(), Cubic(), Iterative(), PruningLoss(), KD()])
+@pytest.mark.parametrize(
+    "value", [*MODELS.values(), Cubic(), Iterative(), PruningLoss(), Slimming(), KD()]
+)
 def test_every_variant_survives_json(value):
     again = through_json(value)
     assert again == value

@@ -23,7 +23,7 @@ from kd_jax.prune.evidence import Evidence
 from kd_jax.prune.granularity import NM, STRUCTURES, Block, Filter, Granularity, Row, Weights
 from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
-from kd_jax.prune.penalty import PENALTIES, PruningLoss
+from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
 from kd_jax.prune.unit_evidence import UnitEvidence
@@ -86,11 +86,13 @@ __all__ = [
     "Lottery",
     "Magnitude",
     "OneShot",
+    "Penalty",
     "PruningLoss",
     "Random",
     "RigL",
     "Row",
     "Schedule",
+    "Slimming",
     "Static",
     "Structure",
     "SynFlow",

@@ -1,4 +1,4 @@
-"""The pruning loss by hand: its value, and the gradient that stands for a count's."""
+"""The penalties by hand: values, and the gradient that stands for a count's."""
 
 import chex
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kd_jax.errors import UsageError
-from kd_jax.prune import PENALTIES, PruningLoss
+from kd_jax.prune import PENALTIES, PruningLoss, Slimming
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +20,12 @@ def _net():
     params = {
         "a": {"kernel": jnp.array([[0.5, -0.05], [0.02, 3.0]]), "bias": jnp.array([0.01, 9.0])},
         "b": {"kernel": jnp.array([[-2.0, 0.0]])},
+        "norm": {"scale": jnp.array([0.5, -2.0, 0.0]), "bias": jnp.array([7.0, 7.0, 7.0])},
     }
     masks = {
         "a": {"kernel": jnp.array([[True, True], [True, False]]), "bias": None},
         "b": {"kernel": jnp.array([[True, True]])},
+        "norm": {"scale": None, "bias": None},
     }
     return params, masks
 
@@ -108,6 +110,33 @@ def test_half_precision_is_summed_in_float32_and_no_masks_cost_nothing():
     assert PruningLoss()(params, {"w": None})[0] == 0
 
 
+def test_slimming_by_hand():
+    params, masks = _net()
+    run = jax.value_and_grad(lambda p: Slimming()(p, masks), has_aux=True)
+    (value, parts), gradient = run(params)
+    assert value == parts["scales"] == 2.5
+    np.testing.assert_array_equal(gradient["norm"]["scale"], [1, -1, 0])
+    rest = {"a": gradient["a"], "b": gradient["b"], "bias": gradient["norm"]["bias"]}
+    assert not any(x.any() for x in jax.tree.leaves(rest))
+
+
+def test_slimming_of_other_parameters_counts_pruned_entries_as_zeros():
+    value, _ = Slimming(include=("^a/kernel", "^norm/bias"))(*_net())
+    np.testing.assert_allclose(value, 2.57 - 2 + 21, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("include", "message"),
+    [
+        ("gamma", "include gamma finds no parameter"),
+        ("(", r"include '\(' is no regular expression"),
+    ],
+)
+def test_slimming_of_nothing(include, message):
+    with pytest.raises(UsageError, match=message):
+        Slimming(include=(include,))(*_net())
+
+
 @pytest.mark.parametrize("name", PENALTIES)
 def test_every_penalty_reports_finite_scalars(name):
     params, masks = _net()
@@ -124,3 +153,8 @@ def test_every_penalty_reports_finite_scalars(name):
 def test_a_bad_value_is_refused_by_name(field, value):
     with pytest.raises(UsageError, match=rf"PruningLoss.{field} is {value:g}: it must be"):
         PruningLoss(**{field: value})
+
+
+def test_a_bad_weight_is_refused_by_name_of_every_penalty():
+    with pytest.raises(UsageError, match=r"Slimming.weight is -1: it must be"):
+        Slimming(weight=-1.0)
