@@ -11,9 +11,6 @@ from kd_jax.distill import TERMS, Term
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.prune import CHANNEL_CRITERIA
 
-# A stage shows its criterion no data.
-CRITERIA = [name for name, one in CHANNEL_CRITERIA.items() if one.needs == "nothing"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shrink(Distill):
@@ -29,8 +26,10 @@ class Shrink(Distill):
     """Fraction of the units that are cut; see `run.py inspect` for what they are."""
     macs: float | None = None
     """Share of the multiply-accumulates to come down to, which then decides the amount."""
-    criterion: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CRITERIA)}}}")] = "l2"
+    criterion: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CHANNEL_CRITERIA)}}}")] = "l2"
     """How units are scored."""
+    batches: int = 5
+    """How many batches of the stage's examples a criterion is shown that looks at data."""
     scope: Literal["group", "global"] = "group"
     """group: the same fraction of each group of units; global: groups compete."""
     multiple_of: int = 1
@@ -45,10 +44,10 @@ class Shrink(Distill):
         share = self.macs
         require(share is None or 0 < share < 1, f"macs {share} must be above 0 and below 1")
         require(self.multiple_of >= 1, f"multiple-of {self.multiple_of} must be at least 1")
-        if self.criterion not in CRITERIA:
-            hint = did_you_mean(self.criterion, CRITERIA)
-            what = "looks at data" if self.criterion in CHANNEL_CRITERIA else "is unknown"
-            raise UsageError(f"criterion {self.criterion!r} {what}.{hint}")
+        if self.criterion not in CHANNEL_CRITERIA:
+            hint = did_you_mean(self.criterion, CHANNEL_CRITERIA)
+            raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
+        require(self.batches >= 1, f"batches {self.batches} must be at least 1")
         require(
             not self.teachers or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",

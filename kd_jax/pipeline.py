@@ -64,6 +64,8 @@ def _check(run: Run) -> None:
             runs = len(run.groups[0]) * len(run.members(stage))
             checks.check(description, run.model(stage), run.data, experiment.layout, who, runs)
             _check_terms(run, stage)
+            if isinstance(description, Shrink) and not run.data.streamed:
+                shrinking.check(description, run.model(description.start), run.data)
         if run.members(stage)[0] == stage:
             _check_members(run, stage)
 
@@ -181,7 +183,7 @@ def _cut(run: Run, stage: str, report: Reporter) -> None:
     together = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
     model, shape = run.model(description.start), run.data.spec.shape
     with flags_of(run.flag(stage)):
-        kept = shrinking.decide(description, model, shape, together, run.experiment.seed)
+        kept = shrinking.decide(description, model, run.data, together, run.experiment.seed)
     cut.write(model, shape, together, kept)
 
 

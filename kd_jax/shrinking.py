@@ -3,19 +3,34 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from kd_jax import hosts
+from kd_jax.augment import normalise, one_hot
 from kd_jax.checkpoint import write_text
+from kd_jax.checks import train_size
 from kd_jax.config_shrink import Shrink
+from kd_jax.data import Dataset, Split
+from kd_jax.distill import cross_entropy
 from kd_jax.errors import UsageError, require
-from kd_jax.forward import Model
-from kd_jax.prune import Structure, Widths, choose, rebuild, scores, shrink, trace
+from kd_jax.forward import Model, Variables
+from kd_jax.prune import (
+    CHANNEL_CRITERIA,
+    Structure,
+    Widths,
+    choose,
+    rebuild,
+    scores,
+    shrink,
+    trace,
+)
 from kd_jax.prune.shrink import cut, narrowed
 from kd_jax.state import Snapshot
 
@@ -29,21 +44,62 @@ def traced(model: Model, shape: tuple[int, ...]) -> Structure:
     return trace(model, (2, *shape))
 
 
-def decide(
-    stage: Shrink, model: Model, shape: tuple[int, ...], network: Snapshot, seed: int
-) -> Kept:
+def decide(stage: Shrink, model: Model, data: Dataset, network: Snapshot, seed: int) -> Kept:
     """The units that are kept of each group: as many in all S networks, in each those that score
     highest there.
 
     Raises:
       UsageError: it begins with a field's name.
     """
-    structure = traced(model, shape)
-    count = len(jax.tree.leaves(network.params)[0])
-    keys = jax.random.split(jax.random.key(seed), count)
-    one = functools.partial(scores, structure, criterion=stage.criterion)
-    found = jax.vmap(lambda variables, key: one(variables, key=key))(network.variables, keys)
+    structure = traced(model, data.spec.shape)
+    keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(network.params)[0]))
+    looks = CHANNEL_CRITERIA[stage.criterion].needs != "nothing"
+    score = _scorer(stage, model, data)
+    batches = _batches(stage, data) if looks else []
+    found = jax.vmap(lambda variables, key: score(variables, key, batches))(network.variables, keys)
     return _chosen(_How.of(stage), structure, jax.device_get(found))
+
+
+def check(stage: Shrink, model: Model, data: Dataset) -> None:
+    """Raises UsageError, which begins with a field's name, where the criterion can't score this
+    network by these data, or too little can be cut of it."""
+    looks = CHANNEL_CRITERIA[stage.criterion].needs != "nothing"
+    batches = _batches(dataclasses.replace(stage, batches=1), data) if looks else []
+    example = jax.ShapeDtypeStruct((2, *data.spec.shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), example)
+    jax.eval_shape(_scorer(stage, model, data), variables, jax.random.key(0), batches)
+    expected(stage, model, data.spec.shape)
+
+
+def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
+    """(variables, key, batches) -> {group: scores [units]}."""
+    structure = traced(model, data.spec.shape)
+
+    def loss(variables: Variables, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits = model.forward(variables, batch[0], train=False)[0].logits
+        return jnp.mean(cross_entropy(logits, one_hot(batch[1], data.spec.classes)))
+
+    def score(variables: Variables, key: jax.Array, batches: list[Any]) -> Any:
+        return scores(structure, variables, stage.criterion, key, batches, loss, model)
+
+    return score
+
+
+def _batches(stage: Shrink, data: Dataset) -> list[tuple[jax.Array, jax.Array]]:
+    """(inputs, labels) of the first of the stage's examples, as they are evaluated."""
+    train = data.train if isinstance(data.train, Split) else data.validation
+    require(
+        isinstance(train, Split),
+        f"criterion {stage.criterion} looks at data, and {data.spec.name} is streamed from disk: "
+        "raise --data.memory-mb, or take a criterion of weights such as l2",
+    )
+    assert isinstance(train, Split)
+    count = min(stage.batches, train_size(stage, data) // stage.batch)
+    rows = [slice(i * stage.batch, (i + 1) * stage.batch) for i in range(count)]
+    return [
+        (normalise(jnp.asarray(train.inputs[r]), data.spec), jnp.asarray(train.labels[r]))
+        for r in rows
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,8 @@ config_stages
 config_shrink
 config objective metrics cka program zoo
 serialize lessons many events checkpoint
-checks step shrinking
+checks step
+shrinking
 changes
 compiled replay
 loop

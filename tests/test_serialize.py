@@ -77,7 +77,16 @@ def test_a_config_that_does_not_fit_is_refused_by_name(path, value, said):
     assert said in str(error.value)
 
 
-WHERE = {"only", "out", "data.dir", "devices", "model_axis", "latency_batch", "checkpoint_seconds"}
+WHERE = {
+    "only",
+    "compare",
+    "out",
+    "data.dir",
+    "devices",
+    "model_axis",
+    "latency_batch",
+    "checkpoint_seconds",
+}
 
 
 def another(value):

@@ -16,8 +16,10 @@ from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
+from kd_jax.prune import CHANNEL_CRITERIA
 from kd_jax.tree import named_leaves
 
+NOT_OF_MLPS = ("norm_scale", "taylor_norm", "hrank")  # no norms, no maps
 COMMON = {"epochs": 2, "batch": 32, "optim": Optim(learning_rate=0.1)}
 STAGES = {
     "train": Train(**COMMON),
@@ -142,6 +144,18 @@ def test_groups_may_stay_whole_and_widths_be_multiples(tmp_path):
     assert [x.shape[-1] for x in kernels(run, "shrink", (0,)).values()] == [8, 12, 10]
 
 
+@pytest.mark.parametrize("criterion", [c for c in CHANNEL_CRITERIA if c not in NOT_OF_MLPS])
+def test_every_criterion_decides(run, criterion):
+    """Those that look at data are shown the stage's own."""
+    stage = dataclasses.replace(STAGES["shrink"], criterion=criterion, batches=2)
+    model, network = run.model("prune"), run.network("prune", (0, 1))
+    kept = pipeline.shrinking.decide(stage, model, run.data, network, 0)
+    assert {name: units.shape for name, units in kept.items()} == {
+        "params/dense1/kernel:1": (2, 12),
+        "params/dense2/kernel:1": (2, 9),
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -149,7 +163,7 @@ def test_groups_may_stay_whole_and_widths_be_multiples(tmp_path):
         ({"amount": 1.0}, "amount 1.0 must be above 0 and below 1"),
         ({"macs": 0.0}, "macs 0.0 must be above 0 and below 1"),
         ({"multiple_of": 0}, "multiple-of 0 must be at least 1"),
-        ({"criterion": "l3"}, "criterion 'l3' is unknown. Known: fpgm, "),
+        ({"criterion": "l3"}, "criterion 'l3' is unknown. Known: activation, "),
         ({"teacher": "train", "terms": {}}, "teacher 'train' without terms teaches nothing"),
     ],
 )
@@ -171,6 +185,10 @@ def test_settings_that_can_not_be(changes, said):
         (
             "--shrink.macs 0.001",
             "--shrink.macs is 0.001: with one unit left of each group it is still",
+        ),
+        (
+            "--student.widths 8 --student lenet_300_100 --shrink.criterion hrank",
+            "--shrink.criterion 'hrank' scores groups with",
         ),
         ("--shrink.start shrink", "--shrink.start 'shrink' closes a circle"),
     ],

@@ -8,7 +8,6 @@ import pytest
 from cutting import random_inputs, random_variables
 from foreign_nets import NETS, shape_of
 
-from kd_jax.config import Shrink
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_apply, from_linen
 from kd_jax.prune import CHANNEL_CRITERIA, scores, trace
@@ -238,11 +237,6 @@ def test_what_can_not_be_scored(net, name, given, message):
     known = {"batches": batches, "loss": mean_entropy(model), "model": model}
     with pytest.raises(UsageError, match=message):
         scores(structure, variables, name, KEY, **{word: known[word] for word in given.split()})
-
-
-def test_a_stage_refuses_what_it_has_no_data_for():
-    with pytest.raises(UsageError, match=r"^criterion 'apoz' looks at data. Known: fpgm, group"):
-        Shrink(start="train", criterion="apoz")
 
 
 def test_maps_of_convolutions_whose_channels_are_weighed_by_others():
