@@ -7,7 +7,7 @@ Paper: that of each method is in the README's table.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
 Cost: about half an hour on two CPU cores
 Command: python run.py run digits_kd_zoo
-Result: docs/digits_kd_zoo/table.md
+Result: not run to the end yet.
 
 Weights, temperatures and warm-ups are those that each method was published with, mostly for
 CIFAR-100 (kd_jax/distill/presets_*.py), not tuned to this task; CRD's negatives are 256, as there

@@ -10,7 +10,7 @@ Paper: that of each criterion and schedule is in its docstring, kd_jax/prune/.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
 Cost: about ten minutes on two CPU cores
 Command: python run.py run digits_pruning_zoo
-Result: docs/digits_pruning_zoo/table.md
+Result: not run to the end yet.
 
 All that start from the trained network see it for as many epochs again; those that start anew, and
 the dense one, are trained for as many as it was; the lottery ticket's five rounds and its last
