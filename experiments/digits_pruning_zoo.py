@@ -8,9 +8,11 @@ program, with all seeds.
 
 Paper: that of each criterion and schedule is in its docstring, kd_jax/prune/.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: about ten minutes on two CPU cores
+Cost: under five minutes on two CPU cores
 Command: python run.py run digits_pruning_zoo
-Result: not run to the end yet.
+Result: docs/digits_pruning_zoo/table.md. At 98 % sparsity, mean ± standard deviation of seeds 0 to
+2: the lottery ticket 89.17 ± 1.71 % (at six times the cost), SR-STE 88.16 ± 0.51 %, gradual (cubic)
+84.15 ± 1.63 %, magnitude at once 72.56 ± 1.51 %, GraSP 67.04 ± 6.89 %, random weights 9 %.
 
 All that start from the trained network see it for as many epochs again; those that start anew, and
 the dense one, are trained for as many as it was; the lottery ticket's five rounds and its last

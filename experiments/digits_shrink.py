@@ -9,9 +9,12 @@ Paper: Li et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.
 (which channels); Fang et al., "DepGraph: Towards Any Structural Pruning", 2023,
 https://arxiv.org/abs/2301.12900 (which hang together).
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: about five minutes on two CPU cores
+Cost: under two minutes on two CPU cores
 Command: python run.py run digits_shrink
-Result: not run to the end yet.
+Result: docs/digits_shrink/table.md. Test accuracy, mean ± standard deviation of seeds 0 to 2: dense
+98.54 ± 0.38 %; half of the multiply-adds 97.78 ± 0.26 % on labels, 98.16 ± 0.48 % taught by the
+dense network; 56 % of them 98.20 ± 0.26 %, pruned to a half of its weights 98.24 ± 0.22 %. A batch
+of 256 takes 0.63 of the dense time at half of the work.
 
 Nothing was tuned.
 """

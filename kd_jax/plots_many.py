@@ -51,14 +51,15 @@ def save_sparsities(folder: Path, results: Results) -> Path:
         ax = axes[0, 0]
         for index, line in enumerate(lines.values()):
             x, y, spread = np.transpose(line)
-            marker = figures.MARKERS[index % len(figures.MARKERS)]
-            colour = figures.colour(index)
+            again = index // len(figures.COLOURS)  # how often its colour was there before
+            marker = figures.MARKERS[(index + again) % len(figures.MARKERS)]
             # What is kept, on a logarithmic axis: from 98 to 99 % a half of it goes.
             ax.errorbar(
                 1 - x,
                 100 * y,
                 yerr=100 * spread,
-                color=colour,
+                color=figures.colour(index),
+                linestyle=figures.LINES[again % len(figures.LINES)],
                 marker=marker,
                 markersize=5,
                 capsize=2,
