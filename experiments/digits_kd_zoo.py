@@ -5,9 +5,13 @@ the 900 images, shifted by up to a pixel.
 
 Paper: that of each method is in the README's table.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: about half an hour on two CPU cores
+Cost: about twenty minutes on two CPU cores
 Command: python run.py run digits_kd_zoo
-Result: not run to the end yet.
+Result: docs/digits_kd_zoo/table.md. Test accuracy, mean ± standard deviation of seeds 0 to 2:
+teacher 98.49 ± 0.33 %, student alone 94.02 ± 0.36 %, KD 94.94 ± 1.51 %, best ReviewKD
+96.45 ± 0.40 %. With three seeds six of 55 are better than the student alone by more than the noise,
+and nine are worse, CAT-KD (8.66 %) and AT (72.15 %) by far: their published weights are for maps of
+other sizes.
 
 Weights, temperatures and warm-ups are those that each method was published with, mostly for
 CIFAR-100 (kd_jax/distill/presets_*.py), not tuned to this task; CRD's negatives are 256, as there

@@ -7,9 +7,11 @@ Paper: Jiao et al., "TinyBERT", 2020, https://arxiv.org/abs/1909.10351; Wang et 
 https://arxiv.org/abs/2002.10957; Touvron et al., "Training data-efficient image transformers &
 distillation through attention", 2021, https://arxiv.org/abs/2012.12877.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: about ten minutes on two CPU cores
+Cost: about two minutes on two CPU cores
 Command: python run.py run digits_kd_zoo_vit
-Result: not run to the end yet.
+Result: docs/digits_kd_zoo_vit/table.md. Test accuracy, mean ± standard deviation of seeds 0 to 2:
+teacher 83.98 ± 1.01 %, student alone 36.09 ± 5.03 %, KD 47.43 ± 6.86 %, MiniLM 58.30 ± 3.73 %,
+TinyBERT 66.96 ± 1.76 %. None is trained to the end: it shows who learns faster, with few steps.
 
 TinyBERT and MiniLM stand beside hard labels here, and TinyBERT's three parts act at once; they were
 published for pre-training without labels and in two steps. No weight is tuned.
