@@ -8,13 +8,23 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from kd_jax.config_shrink import Shrink
-from kd_jax.config_stages import ROLES, Distill, Prune, Stage, Train, variants
+from kd_jax.config_stages import ROLES, Distill, Prune, Retrain, Stage, Train, variants
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
 
-__all__ = ["ROLES", "Distill", "Experiment", "Prune", "Shrink", "Stage", "Train", "smoke"]
+__all__ = [
+    "ROLES",
+    "Distill",
+    "Experiment",
+    "Prune",
+    "Retrain",
+    "Shrink",
+    "Stage",
+    "Train",
+    "smoke",
+]
 
 # A stage's name; and after a stroke, of a variant of it, in which values it differs.
 STAGE = re.compile(r"[^\W\d]\w*(/[\w.]+=[\w.=,+-]*)?")
@@ -128,7 +138,7 @@ class Experiment:
                 f"but {name}.model is {stage.model!r}",
             )
         if isinstance(stage, Distill):
-            needs = not isinstance(stage, Prune | Shrink) and (stage.taught or not stage.terms)
+            needs = not isinstance(stage, Retrain) and (stage.taught or not stage.terms)
             require(
                 bool(stage.teacher) or not needs or stage.taught_by != "teacher",
                 f"{name}.teacher is empty, but to distil needs one: set it to a stage",

@@ -1,27 +1,20 @@
 """The stage that makes a network smaller for good, as data."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import tyro
 
-from kd_jax.config_stages import Distill, variants
-from kd_jax.distill import TERMS, Term
+from kd_jax.config_stages import Retrain
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.prune import CHANNEL_CRITERIA
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shrink(Distill):
+class Shrink(Retrain):
     """Cut channels, heads and hidden units out of a network, and retrain what is left of it, on
     labels alone or with a teacher. What comes out is a smaller network, not a masked one."""
 
-    teacher: str = ""
-    """Stage whose network teaches while retraining, such as the one that it starts from; empty:
-    labels alone."""
-    hard_weight: float = 1.0
-    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
     amount: float = 0.5
     """Fraction of the units that are cut; see `run.py inspect` for what they are."""
     macs: float | None = None
@@ -48,7 +41,3 @@ class Shrink(Distill):
             hint = did_you_mean(self.criterion, CHANNEL_CRITERIA)
             raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
         require(self.batches >= 1, f"batches {self.batches} must be at least 1")
-        require(
-            not self.teachers or bool(self.taught),
-            f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
-        )

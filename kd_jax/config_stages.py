@@ -195,13 +195,27 @@ class Distill(Train):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prune(Distill):
-    """Remove weights and retrain, on labels alone or with a teacher."""
+class Retrain(Distill):
+    """Make a network smaller, and retrain it on labels alone or with a teacher."""
 
     teacher: str = ""
-    """Stage whose network teaches while retraining; empty: labels alone."""
+    """Stage whose network teaches while retraining, such as the one that it starts from; empty:
+    labels alone."""
     hard_weight: float = 1.0
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.teachers or bool(self.taught),
+            f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prune(Retrain):
+    """Remove weights and retrain, on labels alone or with a teacher."""
+
     sparsity: float = 0.8
     """Fraction of the prunable weights that are zero at the end, exactly."""
     criterion: Criterion = dataclasses.field(
@@ -241,10 +255,6 @@ class Prune(Distill):
         super().__post_init__()
         require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
         combinations.check(self)
-        require(
-            not self.teachers or bool(self.taught),
-            f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
-        )
 
 
 Stage = Train  # every stage so far is a training of some kind

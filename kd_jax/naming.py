@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kd_jax.config import Distill, Experiment, Prune, Shrink
+from kd_jax.config import Distill, Experiment, Prune, Retrain
 from kd_jax.sweep import Variant
 
 
@@ -20,7 +20,7 @@ def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -
 
 def _label(experiment: Experiment, stage: str) -> str:
     description = experiment.stages[stage]
-    if isinstance(description, Prune | Shrink):
+    if isinstance(description, Retrain):
         before = description.start
         first = _label(experiment, before) if before else description.model
         done = "pruned" if isinstance(description, Prune) else "shrunk"
@@ -44,7 +44,7 @@ def _lineage(experiment: Experiment, stage: str) -> tuple[str, int]:
     came after it): born-again networks."""
     stages = experiment.stages
     description = stages[stage]
-    made_smaller = isinstance(description, Prune | Shrink)
+    made_smaller = isinstance(description, Retrain)
     teachers = [] if made_smaller else [*getattr(description, "teachers", ())]
     if [stages[teacher].model for teacher in teachers] != [description.model]:
         return stage, 0
