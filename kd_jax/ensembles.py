@@ -1,8 +1,8 @@
 """Several networks that speak as one."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def ensemble(
     shares = jnp.asarray(weights or [1.0] * len(models)) / sum(weights or [1.0] * len(models))
 
     def init(key: Array, inputs: Array) -> Variables:
-        return _together([model.init(key, inputs) for model in models])
+        return together(dict(zip(names, (m.init(key, inputs) for m in models), strict=True)))
 
     def forward(
         variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
@@ -41,7 +41,7 @@ def ensemble(
         del train, key
         logits = []
         for name, model in zip(names, models, strict=True):
-            own = {kind: part[name] for kind, part in variables.items() if name in part}
+            own = part(variables, name)
             logits.append(model.forward(own, inputs, train=False)[0].logits.astype(jnp.float32))
         members = jnp.stack(logits)
         share = shares.reshape(-1, 1, 1)
@@ -49,7 +49,7 @@ def ensemble(
             mixed = jnp.sum(share * members, axis=0)
         else:
             mixed = jax.nn.logsumexp(jax.nn.log_softmax(members) + jnp.log(share), axis=0)
-        rest = {name: part for name, part in variables.items() if name != "params"}
+        rest = {kind: tree for kind, tree in variables.items() if kind != "params"}
         return Outputs(mixed, {MEMBERS: members}), rest
 
     return Model(init, forward)
@@ -59,18 +59,24 @@ def networks_of(members: Sequence[Snapshot]) -> Snapshot:
     """The network of an ensemble, from those of its members."""
     if len(members) == 1:
         return members[0]
-    variables = _together([member.variables for member in members])
+    each = zip(_names(len(members)), members, strict=True)
+    variables = together({name: member.variables for name, member in each})
     params = variables.pop("params")
     return Snapshot(params, variables, no_masks(params))
 
 
-def _together(each: Sequence[Variables]) -> Variables:
-    """{kind: {member: tree}} of variables {kind: tree} of each."""
-    together: dict[str, Any] = {}
-    for name, variables in zip(_names(len(each)), each, strict=True):
-        for kind, part in variables.items():
-            together.setdefault(kind, {})[name] = part
-    return together
+def together(each: Mapping[str, Variables]) -> Variables:
+    """{kind: {member: tree}} of {member: variables {kind: tree}}."""
+    kinds = dict.fromkeys(kind for variables in each.values() for kind in variables)
+    return {
+        kind: {name: variables[kind] for name, variables in each.items() if kind in variables}
+        for kind in kinds
+    }
+
+
+def part(variables: Variables, name: str) -> Variables:
+    """The variables of one member."""
+    return {kind: trees[name] for kind, trees in variables.items() if name in trees}
 
 
 def _names(count: int) -> list[str]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from kd_jax.distill import connect
 from kd_jax.distill.classifier import PROJECTED, linear, mean_of_places
 from kd_jax.distill.taps import published
+from kd_jax.ensembles import part, together
 from kd_jax.errors import require
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.models.projector import Projector
@@ -54,12 +55,12 @@ def reused(
         own = dict(student.init(key, inputs))
         own["params"] = _put(own["params"], student_classifier, None)
         beside = projector.init(key, jnp.zeros(ours.shape, ours.dtype))
-        return _joined(own, dict(beside)) | {REUSED: _zeros(layer)}
+        return together({"student": own, "projector": dict(beside)}) | {REUSED: _zeros(layer)}
 
     def forward(
         variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
     ) -> tuple[Outputs, Variables]:
-        own, beside = _part(variables, "student"), _part(variables, "projector")
+        own, beside = part(variables, "student"), part(variables, "projector")
         # It must be there for the student to speak; nobody hears what it says.
         own["params"] = _put(own["params"], student_classifier, _zeros(spare))
         said, collections = student.forward(own, inputs, train=train, key=key)
@@ -67,7 +68,8 @@ def reused(
         projected, statistics = projector.apply(beside, maps, train, mutable=["batch_stats"])
         pooled = mean_of_places(projected)
         last = jax.lax.stop_gradient(variables[REUSED])
-        updated = _joined(collections, dict(statistics)) | {REUSED: variables[REUSED]}
+        updated = together({"student": collections, "projector": dict(statistics)})
+        updated[REUSED] = variables[REUSED]
         features = {**said.features, PROJECTED: projected, "pooled": pooled}
         return Outputs(connect.dense(last, pooled), features), updated
 
@@ -90,19 +92,6 @@ def _last(model: Model, shape: tuple[int, ...], who: Any) -> tuple[Variables, st
         "[height, width, channels]: choose another network, or set classifier to own",
     )
     return variables, name, found
-
-
-def _joined(student: Variables, projector: Variables) -> Variables:
-    """{kind: {"student": ..., "projector": ...}} of variables {kind: tree} of each."""
-    parts = {"student": student, "projector": projector}
-    kinds = dict.fromkeys([*student, *projector])
-    return {
-        kind: {name: part[kind] for name, part in parts.items() if kind in part} for kind in kinds
-    }
-
-
-def _part(variables: Variables, name: str) -> Variables:
-    return {kind: part[name] for kind, part in variables.items() if name in part}
 
 
 def _get(tree: Any, path: str) -> Any:

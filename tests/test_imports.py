@@ -19,7 +19,8 @@ data augment
 models forward optim cost
 distill prune nnx_models
 teacher devices state
-ensembles reuse
+ensembles
+reuse
 config_stages
 config_shrink
 config objective metrics cka program zoo
