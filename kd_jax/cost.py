@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr
 
+Shape = tuple[int, ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -68,9 +70,7 @@ def _rows(jaxpr: Jaxpr, times: int, prefix: str, note: str) -> Iterator[Row]:
         name = "/".join(part for part in (prefix, str(eqn.source_info.name_stack)) if part)
         primitive = eqn.primitive.name
         if primitive in _COUNT:
-            count = _COUNT[primitive](eqn)
-            shape = _shape(eqn.outvars[0])
-            yield Row(name, primitive, shape, times * count, times, note)
+            yield Row(name, primitive, _shape(eqn.outvars[0]), times * eqn_macs(eqn), times, note)
         elif primitive == "cond":
             branches = [list(_rows(b.jaxpr, times, name, note)) for b in eqn.params["branches"]]
             yield from max(branches, key=lambda rows: sum(row.macs for row in rows))
@@ -84,9 +84,15 @@ def _rows(jaxpr: Jaxpr, times: int, prefix: str, note: str) -> Iterator[Row]:
 
 
 def eqn_macs(eqn: Any) -> int:
-    """Of one dot_general or conv_general_dilated; 0 of any other."""
+    """Of one equation; 0 of any but dot_general and conv_general_dilated."""
+    shapes = map(_shape, (*eqn.invars, *eqn.outvars))
     name = eqn.primitive.name
-    return _COUNT[name](eqn) if name in _COUNT else 0
+    return macs_of(name, eqn.params, *shapes) if name in _COUNT else 0
+
+
+def macs_of(primitive: str, params: dict[str, Any], left: Shape, right: Shape, out: Shape) -> int:
+    """Of a dot_general or conv_general_dilated of arrays of these shapes."""
+    return _COUNT[primitive](params, left, right, out)
 
 
 def _turns(eqn: Any) -> int:
@@ -107,19 +113,19 @@ def inner_jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
                 yield inner
 
 
-def _dot_macs(eqn: Any) -> int:
+def _dot_macs(params: dict[str, Any], left: Shape, right: Shape, out: Shape) -> int:
     """Every element of the output sums over all contracted positions."""
-    (contracted, _), _ = eqn.params["dimension_numbers"]
-    lhs, out = _shape(eqn.invars[0]), _shape(eqn.outvars[0])
-    return math.prod(out) * math.prod(lhs[axis] for axis in contracted)
+    del right
+    (contracted, _), _ = params["dimension_numbers"]
+    return math.prod(out) * math.prod(left[axis] for axis in contracted)
 
 
-def _conv_macs(eqn: Any) -> int:
+def _conv_macs(params: dict[str, Any], inputs: Shape, kernel: Shape, out: Shape) -> int:
     """Every element of the output sums over the window and the input channels of its group."""
-    _, in_channels, *window = eqn.params["dimension_numbers"].rhs_spec
-    kernel, out = _shape(eqn.invars[1]), _shape(eqn.outvars[0])
+    del inputs
+    _, in_channels, *window = params["dimension_numbers"].rhs_spec
     terms = kernel[in_channels] * math.prod(kernel[axis] for axis in window)
-    return math.prod(out) * terms // math.prod(eqn.params["lhs_dilation"])
+    return math.prod(out) * terms // math.prod(params["lhs_dilation"])
 
 
 _COUNT = {"dot_general": _dot_macs, "conv_general_dilated": _conv_macs}

@@ -1,11 +1,11 @@
 """How many units of each group are kept, and what the network costs then."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from kd_jax.cost import macs_of
 from kd_jax.errors import require
 from kd_jax.prune.allocate import per_layer
 from kd_jax.prune.evaluate import Sizes
@@ -102,14 +102,9 @@ def _macs(program: Program, sizes: Sizes) -> int:
 
 def _node_macs(node: Node, sizes: Sizes) -> int:
     params, name = node.eqn.params, node.eqn.primitive.name
-    if name == "dot_general":
-        left, out = sizes.shape(node.ins[0]), sizes.shape(node.outs[0])
-        return math.prod(out) * math.prod(left[a] for a in params["dimension_numbers"][0][0])
-    if name == "conv_general_dilated":
-        _, into, *window = params["dimension_numbers"].rhs_spec
-        kernel, out = sizes.shape(node.ins[1]), sizes.shape(node.outs[0])
-        terms = math.prod(kernel[a] for a in (into, *window))
-        return math.prod(out) * terms // math.prod(params["lhs_dilation"])
+    if name in ("dot_general", "conv_general_dilated"):
+        left, right, out = (sizes.shape(state) for state in (*node.ins, *node.outs))
+        return macs_of(name, params, left, right, out)
     inner = [_macs(program, sizes) for program in node.inner]
     if name == "scan":
         return params["length"] * sum(inner)
