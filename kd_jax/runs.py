@@ -1,7 +1,7 @@
 """A run: an experiment with its folder, data and models, and what of it is done."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
-        if self.shrunk(stage):  # of settings that cut differently no two have the same shapes
+        if self.shrunk(stage, by=self.variants):  # settings that cut differently differ in shapes
             return (stage,)
         return variant.siblings
 
@@ -82,12 +82,13 @@ class Run:
         """What a Shrink stage cuts, of all seeds."""
         return Cut(self.folder / stage)
 
-    def shrunk(self, stage: str) -> bool:
-        """Whether its network, or one that it comes from, lost channels for good."""
+    def shrunk(self, stage: str, by: Collection[str] | None = None) -> bool:
+        """Whether its network, or one that it comes from, lost channels for good; in one of these
+        stages, if any are named."""
         description = self.experiment.stages[stage]
-        if isinstance(description, Shrink):
+        if isinstance(description, Shrink) and (by is None or stage in by):
             return True
-        return bool(description.start) and self.shrunk(description.start)
+        return bool(description.start) and self.shrunk(description.start, by)
 
     def store(self, stage: str, seeds: Seeds) -> Store:
         """Of a stage and those that train together with it."""

@@ -51,23 +51,19 @@ def decide(stage: Shrink, model: Model, data: Dataset, network: Snapshot, seed: 
     Raises:
       UsageError: it begins with a field's name.
     """
-    structure = traced(model, data.spec.shape)
     keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(network.params)[0]))
-    looks = CHANNEL_CRITERIA[stage.criterion].needs != "nothing"
-    score = _scorer(stage, model, data)
-    batches = _batches(stage, data) if looks else []
+    score, batches = _scorer(stage, model, data), _batches(stage, data, stage.batches)
     found = jax.vmap(lambda variables, key: score(variables, key, batches))(network.variables, keys)
-    return _chosen(_How.of(stage), structure, jax.device_get(found))
+    return _chosen(_How.of(stage), traced(model, data.spec.shape), jax.device_get(found))
 
 
 def check(stage: Shrink, model: Model, data: Dataset) -> None:
     """Raises UsageError, which begins with a field's name, where the criterion can't score this
     network by these data, or too little can be cut of it."""
-    looks = CHANNEL_CRITERIA[stage.criterion].needs != "nothing"
-    batches = _batches(dataclasses.replace(stage, batches=1), data) if looks else []
+    key, batches = jax.random.key(0), _batches(stage, data, 1)
     example = jax.ShapeDtypeStruct((2, *data.spec.shape), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), example)
-    jax.eval_shape(_scorer(stage, model, data), variables, jax.random.key(0), batches)
+    variables = jax.eval_shape(model.init, key, example)
+    jax.eval_shape(_scorer(stage, model, data), variables, key, batches)
     expected(stage, model, data.spec.shape)
 
 
@@ -85,8 +81,11 @@ def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
     return score
 
 
-def _batches(stage: Shrink, data: Dataset) -> list[tuple[jax.Array, jax.Array]]:
-    """(inputs, labels) of the first of the stage's examples, as they are evaluated."""
+def _batches(stage: Shrink, data: Dataset, count: int) -> list[tuple[jax.Array, jax.Array]]:
+    """(inputs, labels) of the first of the stage's examples, as they are evaluated; none for a
+    criterion that looks at no data."""
+    if CHANNEL_CRITERIA[stage.criterion].needs == "nothing":
+        return []
     train = data.train if isinstance(data.train, Split) else data.validation
     require(
         isinstance(train, Split),
@@ -94,7 +93,7 @@ def _batches(stage: Shrink, data: Dataset) -> list[tuple[jax.Array, jax.Array]]:
         "raise --data.memory-mb, or take a criterion of weights such as l2",
     )
     assert isinstance(train, Split)
-    count = min(stage.batches, train_size(stage, data) // stage.batch)
+    count = min(count, train_size(stage, data) // stage.batch)
     rows = [slice(i * stage.batch, (i + 1) * stage.batch) for i in range(count)]
     return [
         (normalise(jnp.asarray(train.inputs[r]), data.spec), jnp.asarray(train.labels[r]))
@@ -189,20 +188,11 @@ class Cut:
         """What is left of the networks of these of all seeds."""
         units = load_file(self.folder / UNITS)
         kept = {name: k[rows] for name, k in units.items()}
-        structure = traced(full, shape)
-        _, variables, _ = shrink(full, network.variables, structure, kept)
-        variables = dict(variables)
-        indices = {
-            leaf.removeprefix("params/"): axes
-            for leaf, axes in structure.indices(kept).items()
-            if leaf.startswith("params/")
-        }
-        return Snapshot(variables.pop("params"), variables, _cut_masks(network.masks, indices))
-
-
-def _cut_masks(masks: Any, indices: dict[str, dict[int, Any]]) -> Any:
-    """Masks [S, ...] with these indices [S, n] of their axes."""
-    return jax.vmap(cut)(masks, indices)
+        indices = traced(full, shape).indices(kept)
+        of_each = jax.vmap(cut)
+        variables = dict(of_each(network.variables, indices))
+        masks = of_each({"params": network.masks}, indices)["params"]
+        return Snapshot(variables.pop("params"), variables, masks)
 
 
 @functools.lru_cache(maxsize=32)

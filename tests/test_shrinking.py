@@ -138,6 +138,15 @@ def test_settings_that_cut_differently_train_one_by_one(tmp_path):
     assert [next(iter(one.values())).shape[-1] for one in widths] == [12, 8]
 
 
+def test_settings_after_one_cut_train_together(tmp_path):
+    """They have the same shapes; settings of the cut itself, and what comes after it, have not."""
+    for swept, count in (("after.sparsity=0.8,0.9", 2), ("shrink.amount=0.25,0.5", 1)):
+        given = experiment(out=str(tmp_path), sweep=(swept,))
+        run = pipeline.prepare(given, tmp_path / "run", Silent())
+        afters = [name for name in run.experiment.stages if name.startswith("after/")]
+        assert [len(run.members(name)) for name in afters] == [count] * 2
+
+
 def test_groups_may_stay_whole_and_widths_be_multiples(tmp_path):
     shrink = Shrink(start="train", amount=0.6, multiple_of=8, keep=("dense2",), **COMMON)
     run = trained(tmp_path, stages={"train": STAGES["train"], "shrink": shrink}, seeds=1)
