@@ -15,7 +15,7 @@ from kd_jax.augment import normalise
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
-from kd_jax.forward import Model, Variables
+from kd_jax.forward import Model
 from kd_jax.loop import Reporter
 from kd_jax.prune import masks as masks_lib
 from kd_jax.results import DataFacts, Layer, Results, Row
@@ -42,7 +42,10 @@ def summarise(
     report.note("evaluating on the test set")
     logits = {stage: _test_logits(run, stage) for stage in order}
     alike = _similarities(run, order, report)
-    timings, left_out = _latencies(run, order, report), _sparse(run, order, report)
+    first, images = {stage: _first_network(run, stage) for stage in order}, _batches(run)
+    report.note("measuring latency")
+    timings = latency.measure({s: (run.model(s), n.variables) for s, n in first.items()}, images)
+    left_out = _sparse(run, first, images, report)
     of = lambda stage: (alike.get(stage), timings[stage], left_out.get(stage, {}))  # noqa: E731
     rows = [_row(run, stage, logits, *of(stage)) for stage in order]
     sizes = {split: len(getattr(run.data, split)) for split in ("train", "validation", "test")}
@@ -112,31 +115,23 @@ def _similarities(run: Run, order: Sequence[str], report: Reporter) -> dict[str,
     return alike
 
 
-def _first_seed(snapshot: Snapshot) -> Snapshot:
-    return jax.tree.map(lambda x: x[0], snapshot)
-
-
-def _latencies(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, Any]:
-    """{stage: {batch: Latency}} of the first seed's networks."""
-    report.note("measuring latency")
-    return latency.measure({stage: _first_network(run, stage) for stage in order}, _batches(run))
-
-
-def _sparse(run: Run, order: tuple[str, ...], report: Reporter) -> dict[str, Any]:
+def _sparse(
+    run: Run, first: dict[str, Snapshot], images: dict[int, jax.Array], report: Reporter
+) -> dict[str, Any]:
     """{stage: {batch: SparseTiming}} of the first seed's networks that are pruned; of many, of
     those of the first stages."""
-    found, inputs = {}, _batches(run)
-    for stage in order:
-        snapshot = _first_seed(run.network(stage, run.groups[0]))
-        pruned = any(not mask.all() for mask in jax.tree.leaves(snapshot.masks))
+    found = {}
+    for stage, network in first.items():
+        pruned = any(not mask.all() for mask in jax.tree.leaves(network.masks))
         if pruned and len(found) < TIMED:
             report.note(f"measuring {run.label(stage)} without its zeros")
-            found[stage] = sparse.measure(run.model(stage), snapshot.variables, inputs)
+            found[stage] = sparse.measure(run.model(stage), network.variables, images)
     return found
 
 
-def _first_network(run: Run, stage: str) -> tuple[Model, Variables]:
-    return run.model(stage), _first_seed(run.network(stage, run.groups[0])).variables
+def _first_network(run: Run, stage: str) -> Snapshot:
+    """Of the first seed."""
+    return jax.tree.map(lambda x: x[0], run.network(stage, run.groups[0]))
 
 
 def _batches(run: Run) -> dict[int, jax.Array]:
@@ -190,7 +185,7 @@ def _row(
         sparsity=[r["sparsity"] for r in reports] if reports[0]["prunable"] else None,
         layers=_layers(reports),
         macs=macs,
-        macs_nonzero=_macs_nonzero(run, stage, networks, macs) if reports[0]["pruned"] else None,
+        macs_nonzero=_macs_nonzero(model, shape, networks, macs) if reports[0]["pruned"] else None,
         bytes_dense=size.dense_bytes(first.params, first.collections),
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
         latency=timing,
@@ -201,9 +196,8 @@ def _row(
     )
 
 
-def _macs_nonzero(run: Run, stage: str, networks: Sequence[Snapshot], macs: int) -> list[int]:
-    shape = checks.example_shape(run.data)
-    found = sparse.products(run.model(stage), networks[0].variables, shape)
+def _macs_nonzero(model: Model, shape: Any, networks: Sequence[Snapshot], macs: int) -> list[int]:
+    found = sparse.products(model, networks[0].variables, shape)
     return [sparse.macs_nonzero(found, network.params, macs) for network in networks]
 
 
