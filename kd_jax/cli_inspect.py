@@ -1,7 +1,7 @@
 """The verb `inspect` of run.py."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,11 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import figures, flags, pipeline
+from kd_jax import figures, pipeline
 from kd_jax.checks import example_shape
-from kd_jax.cli_plan import own_flags
-from kd_jax.config import Experiment, smoke
-from kd_jax.errors import UsageError, require
+from kd_jax.cli_experiment import Preset, read
+from kd_jax.errors import require
 from kd_jax.progress import Screen
 from kd_jax.prune import Group, Structure, trace
 
@@ -33,28 +32,17 @@ Every field of the experiment is a flag, as with run: --student vit_tiny, --stud
 OWN = ("--model", "--draw")
 
 
-def main(
-    arguments: list[str],
-    console: Console,
-    names: Sequence[str],
-    preset: Callable[[str], Experiment],
-) -> None:
+def main(arguments: list[str], console: Console, names: Sequence[str], preset: Preset) -> None:
     """Shows the groups of a network of one of the experiments named.
 
     Raises:
       UsageError: a flag or a role that can't be.
     """
-    known = ", ".join(names)
     if arguments and arguments[0] in ("-h", "--help"):
-        print(HELP.format(names=known), end="")
+        print(HELP.format(names=", ".join(names)), end="")
         return
-    if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"inspect takes an experiment's name first: {known}")
-    name, *rest = arguments
-    own, rest = own_flags(rest, OWN)
-    base = smoke(preset(name)) if "--smoke" in rest else preset(name)
-    rest = [word for word in rest if word != "--smoke"]
-    run = pipeline.planned(flags.parse(base, rest, f"python run.py inspect {name}"))
+    name, experiment, own = read("inspect", arguments, OWN, names, preset)
+    run = pipeline.planned(experiment)
     role = own.get("--model", "student")
     there = ", ".join(run.models)
     require(role in run.models, f"--model {role}: {name} has no such network, but {there}")

@@ -1,16 +1,16 @@
 """The verb `plan` of run.py."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import jax
 from rich.console import Console
 
-from kd_jax import flags, plan_table
+from kd_jax import plan_table
 from kd_jax.chips import CHIPS, parse, tpu_slice
-from kd_jax.config import Experiment, smoke
+from kd_jax.cli_experiment import Preset, read
 from kd_jax.errors import UsageError, require
 from kd_jax.plan import plan
 from kd_jax.progress import Screen
@@ -33,30 +33,16 @@ Every field of the experiment is a flag, as with run: --compute bfloat16, --teac
 OWN = ("--topology", "--batch", "--out")
 
 
-def main(
-    arguments: list[str],
-    console: Console,
-    names: Sequence[str],
-    preset: Callable[[str], Experiment],
-) -> None:
+def main(arguments: list[str], console: Console, names: Sequence[str], preset: Preset) -> None:
     """Plans one of the experiments named, whose config `preset` gives.
 
     Raises:
       UsageError: a flag, a slice or a batch that can't be.
     """
-    known = ", ".join(names)
     if arguments and arguments[0] in ("-h", "--help"):
-        print(HELP.format(names=known, chips=", ".join(CHIPS)), end="")
+        print(HELP.format(names=", ".join(names), chips=", ".join(CHIPS)), end="")
         return
-    if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"plan takes an experiment's name first: {known}")
-    name, *rest = arguments
-    base = preset(name)
-    own, rest = own_flags(rest, OWN)
-    if "--smoke" in rest:
-        rest = [word for word in rest if word != "--smoke"]
-        base = smoke(base)
-    experiment = flags.parse(base, rest, f"python run.py plan {name}")
+    _, experiment, own = read("plan", arguments, OWN, names, preset)
     require(
         "--topology" in own,
         f"plan needs --topology, a slice such as v5e:4x4; chips: {', '.join(CHIPS)}",
@@ -73,20 +59,6 @@ def main(
         path = Path(own["--out"])
         plan_table.write(made, path, f"python run.py plan {shlex.join(arguments)}")
         Screen(console).line(f"plan: {path}, table: {path.with_suffix('.md')}")
-
-
-def own_flags(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """(the verb's own flags with their values, the other arguments)."""
-    own: dict[str, str] = {}
-    rest: list[str] = []
-    for flag, words in flags.split([word for word in arguments if word not in ("-h", "--help")]):
-        if flag not in names:
-            rest += [flag, *words]
-            continue
-        said = " ".join(words)
-        require(len(words) == 1 and bool(said), f"{flag} takes one value, but got {said or 'none'}")
-        own[flag] = said
-    return own, rest + [word for word in arguments if word in ("-h", "--help")]
 
 
 def _batch(word: str | None) -> int | Literal["auto"] | None:

@@ -49,8 +49,8 @@ columns notes heatmaps sparsities
 plots_many
 plots tables
 summary report progress bench plan_table
-cli_plan cli_list
-cli_inspect
+cli_experiment cli_list
+cli_plan cli_inspect
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}
