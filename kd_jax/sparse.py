@@ -7,25 +7,23 @@ dense: there is no sparse kernel for them.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCSR
-from jax.extend.core import Literal
 
-from kd_jax.cost import eqn_macs, inner_jaxprs
+from kd_jax.cost import eqn_macs
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.latency import Latency, interleaved
-from kd_jax.tree import map_named, named_leaves
+from kd_jax.products import COPIES, run
+from kd_jax.tree import map_named, named_leaves, path_name
 from kd_jax.typed import Typed
 
 Array = jax.Array
 
-CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2")
-COPIES = ("convert_element_type", "copy", "copy_p", "optimization_barrier", "stop_gradient")
 WORTH = 0.5  # share of zeros below which compressed rows are not tried
 GAIN = 0.95  # of the dense product's time, that a sparse one may take at most to be chosen
 
@@ -65,31 +63,15 @@ class SparseTiming(Typed):
 
 def products(model: Model, variables: Variables, inputs: Any) -> list[Product]:
     """Those of a forward pass in evaluation mode, in program order; of arrays or their shapes."""
-    closed = _traced(model, variables, inputs)
-    names = [*named_leaves(variables), ""]
-    known = dict(zip(closed.jaxpr.invars, names, strict=True))
-    return list(_products(closed.jaxpr, {v: n for v, n in known.items() if "params/" in n[:7]}))
+    found: list[Product] = []
 
+    def heard(name: str, eqn: Any, given: list[Any], place: int) -> None:
+        del given, place
+        found.append(Product(name, eqn_macs(eqn), _rows(eqn)))
 
-def _products(jaxpr: Any, known: dict[Any, str]) -> Iterator[Product]:
-    for eqn in jaxpr.eqns:
-        found = [known.get(v) for v in eqn.invars if not isinstance(v, Literal)]
-        name = next((n for n in found if n), None)
-        if name is None:
-            continue
-        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield Product(name.removeprefix("params/"), eqn_macs(eqn), _rows(eqn))
-        elif eqn.primitive.name in COPIES:
-            known |= {o: n for o, n in zip(eqn.outvars, found, strict=False) if n}
-        elif eqn.primitive.name in CALLS:
-            inner = next(inner_jaxprs(eqn.params))
-            yield from _products(inner, dict(_given(eqn, inner, known)))
-
-
-def _given(eqn: Any, inner: Any, known: Mapping[Any, str]) -> Iterator[tuple[Any, str]]:
-    for outside, inside in zip(eqn.invars, inner.invars, strict=True):
-        if not isinstance(outside, Literal) and outside in known:
-            yield inside, known[outside]
+    keeps = lambda eqn: eqn.primitive.name in COPIES  # noqa: E731
+    jax.eval_shape(lambda v, x: _logits(model, v, x, heard, keeps), variables, inputs)
+    return found
 
 
 def _rows(eqn: Any) -> int:
@@ -115,10 +97,19 @@ def sparse(model: Model) -> Model:
         variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
     ) -> tuple[Outputs, Variables]:
         del train, key
-        shapes = jax.tree.map(_dense_shape, variables, is_leaf=_is_sparse)
-        closed = _traced(model, shapes, inputs)
-        leaves = jax.tree.leaves(variables, is_leaf=_is_sparse)
-        (logits,) = _evaluate(closed.jaxpr, closed.consts, [*leaves, inputs])
+        rows = {n: leaf for n, leaf in _parameters(variables).items() if _is_sparse(leaf)}
+        # Made dense, for whatever else is done with them: what nobody reads XLA leaves out.
+        dense = jax.tree.map(
+            lambda leaf: leaf.todense().T if _is_sparse(leaf) else leaf,
+            variables,
+            is_leaf=_is_sparse,
+        )
+
+        def product(name: str, eqn: Any, given: list[Any], place: int) -> Any:
+            fits = name in rows and place == 1 and _rows(eqn)
+            return _multiply(given[0], rows[name]) if fits else None
+
+        logits = _logits(model, dense, inputs, product, _copies)
         return Outputs(logits), {n: part for n, part in variables.items() if n != "params"}
 
     return Model(model.init, forward)
@@ -137,44 +128,25 @@ def _is_sparse(leaf: Any) -> bool:
     return isinstance(leaf, BCSR)
 
 
-def _dense_shape(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape[::-1], leaf.dtype) if _is_sparse(leaf) else leaf
+def _copies(eqn: Any) -> bool:
+    """Whether an equation leaves its operands as they are."""
+    types = [[v.aval.dtype for v in of] for of in (eqn.invars, eqn.outvars)]
+    return eqn.primitive.name in COPIES and types[0] == types[1]
 
 
-def _traced(model: Model, variables: Variables, inputs: Any) -> Any:
-    """The forward pass in evaluation mode as a program of all leaves and the inputs."""
-    return jax.make_jaxpr(lambda v, x: model.forward(v, x, train=False)[0].logits)(
-        variables, inputs
-    )
+def _parameters(variables: Variables) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"], is_leaf=_is_sparse)
+    return {path_name(path): leaf for path, leaf in leaves}
 
 
-def _evaluate(jaxpr: Any, consts: Any, arguments: list[Any]) -> list[Any]:
-    """A program's results, where arguments may be transposed matrices in compressed rows."""
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
-    read = lambda v: v.val if isinstance(v, Literal) else known[v]  # noqa: E731
-    for eqn in jaxpr.eqns:
-        values, name = [read(v) for v in eqn.invars], eqn.primitive.name
-        if not any(_is_sparse(value) for value in values):
-            results = _bind(eqn, values)
-        elif name == "dot_general" and _rows(eqn) and _is_sparse(values[1]):
-            results = [_multiply(*values)]
-        elif name in CALLS:
-            inner = next(inner_jaxprs(eqn.params))
-            closed = next((v for v in eqn.params.values() if hasattr(v, "consts")), None)
-            results = _evaluate(inner, closed.consts if closed is not None else [], values)
-        elif name in COPIES and [v.aval.dtype for v in eqn.invars] == [
-            v.aval.dtype for v in eqn.outvars
-        ]:
-            results = values
-        else:
-            results = _bind(eqn, [v.todense().T if _is_sparse(v) else v for v in values])
-        known |= dict(zip(eqn.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
-
-
-def _bind(eqn: Any, values: list[Any]) -> list[Any]:
-    found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return found if eqn.primitive.multiple_results else [found]
+def _logits(model: Model, variables: Variables, inputs: Array, product: Any, keeps: Any) -> Array:
+    """Of a forward pass in evaluation mode; `product` makes those with parameters."""
+    forward = lambda v, x: model.forward(v, x, train=False)[0].logits  # noqa: E731
+    program, leaves = jax.make_jaxpr(forward)(variables, inputs), named_leaves(variables)
+    whose = [name.partition("/")[2] if name.startswith("params/") else "" for name in leaves]
+    names = {i: name for i, name in enumerate(whose) if name}
+    (logits,) = run(program, [*leaves.values(), inputs], names, product, keeps)
+    return logits
 
 
 def _multiply(x: Array, transposed: BCSR) -> Array:

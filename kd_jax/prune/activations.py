@@ -6,21 +6,16 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
 from kd_jax.errors import UsageError
+from kd_jax.products import COPIES, run
 from kd_jax.prune.criteria import DataCriterion
 from kd_jax.prune.evidence import Evidence
-from kd_jax.tree import Tree, map_named, named_leaves, path_name, traceable
+from kd_jax.tree import Tree, map_named, named_leaves, traceable
 
 Array = jax.Array
-PRODUCTS = ("dot_general", "conv_general_dilated")
 # What leaves a parameter what it is, but for its values: masks, casts, scales.
-ELEMENTWISE = (
-    *("convert_element_type", "select_n", "add", "sub", "mul", "copy", "copy_p", "stop_gradient"),
-    *("optimization_barrier", "pvary", "sharding_constraint"),
-)
-Heard = Callable[[str, Any, Array, Array, int], None]
+ELEMENTWISE = (*COPIES, "select_n", "add", "sub", "mul", "pvary", "sharding_constraint")
 
 
 def input_squares(function: Callable[[Tree], Any], params: Tree) -> dict[str, Array]:
@@ -30,72 +25,25 @@ def input_squares(function: Callable[[Tree], Any], params: Tree) -> dict[str, Ar
     `function` is of the parameters and has the batch inside. Parameters whose products are not
     seen, as those inside a scan, are missing.
     """
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     found: dict[str, Array] = {}
 
-    def heard(name: str, eqn: Any, weights: Array, inputs: Array, place: int) -> None:
+    def heard(name: str, eqn: Any, given: list[Array], place: int) -> None:
+        weights, squares = given[place], given[1 - place] ** 2
+
         def product(w: Array) -> Array:
-            pair = (w, inputs**2) if place == 0 else (inputs**2, w)
+            pair = (w, squares) if place == 0 else (squares, w)
             return eqn.primitive.bind(*pair, **eqn.params)
 
         # A product is linear: its derivative by a weight sums what that is multiplied with.
         out, pullback = jax.vjp(product, weights)
-        (squares,) = pullback(jnp.ones_like(out))
-        found[name] = found.get(name, 0) + squares.astype(jnp.float32)
+        (sums,) = pullback(jnp.ones_like(out))
+        found[name] = found.get(name, 0) + sums.astype(jnp.float32)
 
-    closed = jax.make_jaxpr(function)(params)
-    leaves = jax.tree.leaves(params)
-    labels = dict(zip(closed.jaxpr.invars, names, strict=True))
-    _run(closed.jaxpr, closed.consts, leaves, labels, heard)
+    leaves = named_leaves(params)
+    keeps = lambda eqn: eqn.primitive.name in ELEMENTWISE  # noqa: E731
+    names = dict(enumerate(leaves))
+    run(jax.make_jaxpr(function)(params), [*leaves.values()], names, heard, keeps)
     return found
-
-
-def _run(
-    jaxpr: Any, consts: Any, inputs: list[Any], labels: dict[Any, str], heard: Heard
-) -> tuple[list[Any], list[str | None]]:
-    """Evaluates a jaxpr and tells of each product with a labelled variable; (values, labels) of
-    its results."""
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
-    read = lambda v: v.val if isinstance(v, core.Literal) else values[v]  # noqa: E731
-    label = lambda v: None if isinstance(v, core.Literal) else labels.get(v)  # noqa: E731
-    for eqn in jaxpr.eqns:
-        given, names = [read(v) for v in eqn.invars], [label(v) for v in eqn.invars]
-        inner = _inner(eqn)
-        said: list[str | None] = [None] * len(eqn.outvars)
-        if inner is not None:
-            own = {v: name for v, name in zip(inner[0].invars, names, strict=True) if name}
-            results, said = _run(*inner, given, own, heard)
-        else:
-            if eqn.primitive.name in PRODUCTS:
-                for place, name in enumerate(names):
-                    if name is not None:
-                        heard(name, eqn, given[place], given[1 - place], place)
-            results = eqn.primitive.bind(*given, **eqn.params)
-            results = results if eqn.primitive.multiple_results else [results]
-            said = [_passed_on(eqn, names, given, out) for out in results]
-        values |= zip(eqn.outvars, results, strict=True)
-        labels |= {v: name for v, name in zip(eqn.outvars, said, strict=True) if name}
-    return [read(v) for v in jaxpr.outvars], [label(v) for v in jaxpr.outvars]
-
-
-def _passed_on(eqn: Any, names: list[str | None], given: list[Any], out: Any) -> str | None:
-    """The parameter that a result still is."""
-    known = {name for name in names if name is not None}
-    if len(known) != 1 or eqn.primitive.name not in ELEMENTWISE:
-        return None
-    shapes = {jnp.shape(x) for x, name in zip(given, names, strict=True) if name}
-    return known.pop() if shapes == {jnp.shape(out)} else None
-
-
-def _inner(eqn: Any) -> tuple[Any, Any] | None:
-    """(jaxpr, its constants) of a call that runs it once, as it is."""
-    if eqn.primitive.name in ("scan", "while", "cond"):
-        return None
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        inner = eqn.params.get(name)
-        if inner is not None:
-            return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-    return None
 
 
 @traceable
