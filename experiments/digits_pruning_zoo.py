@@ -1,7 +1,8 @@
 """Handwritten digits: every pruning criterion and schedule, at five sparsities, on one network.
 
 LeNet-300-100 (in: 64 pixels) learns from 900 images. Criteria that judge trained weights cut it at
-once, over all layers together, and what is left retrains; SNIP, GraSP and SynFlow judge an
+once, over all layers together, and what is left retrains, and so does what a scan of each layer's
+sensitivity leaves of them; SNIP, GraSP and SynFlow judge an
 untrained network, which then trains, and so do random and small weights for comparison; schedules
 remove weights in other ways, by magnitude where nothing else is said. Five sparsities train in one
 program, with all seeds.
@@ -20,6 +21,7 @@ training take as many each. Nothing is tuned. Left out: dns and the
 allocations threshold and std, which are told no sparsity.
 """
 
+import dataclasses
 from typing import Any
 
 from kd_jax.augment import Augment
@@ -57,6 +59,7 @@ for name in OF_TRAINED:
     STAGES[name] = Prune(criterion=CRITERIA[name], **AGAIN)
 for name, schedule in GRADUAL.items():
     STAGES[name] = Prune(schedule=schedule, **AGAIN)
+STAGES["sensitivity"] = dataclasses.replace(Prune(**AGAIN), allocation="sensitivity")
 for name in OF_FRESH:
     STAGES[f"fresh_{name}"] = Prune(criterion=CRITERIA[name], **LEARN, allocation="global")
 for name in SPARSE_FROM_THE_START:

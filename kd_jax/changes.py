@@ -13,9 +13,10 @@ from kd_jax import step as step_lib
 from kd_jax.batch import Batch
 from kd_jax.objective import Settings, total
 from kd_jax.program import Program, Resident, Teacher
-from kd_jax.prune import Evidence, Random, cut
+from kd_jax.prune import Evidence, Random, cut, sensitivity
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import std_thresholds, surgery_thresholds
+from kd_jax.prune.criteria import cross_entropy
 from kd_jax.prune.schedule import Action
 from kd_jax.state import TrainState, no_masks
 from kd_jax.tree import Tree, named_leaves
@@ -71,10 +72,12 @@ def change_masks(
 
 def looks_at(program: Program, settings: Settings, action: Action) -> int:
     """How many batches of the stage's data an action is shown."""
-    if action not in ("prune", "choose", "rewind", "swap"):
+    if action not in ("prune", "choose", "rewind", "swap", "scatter"):
         return 0
     grows = action == "swap" and program.grows == "gradient"
-    return max(settings.criterion.looks_at, 1 if grows else 0)
+    scans = action != "swap" and program.allocation == "sensitivity"
+    scored = settings.criterion.looks_at if action != "scatter" else 0
+    return max(scored, 1 if grows else 0, program.scan_batches if scans else 0)
 
 
 def active_masks(program: Program, state: TrainState) -> Tree:
@@ -108,7 +111,31 @@ def _new_masks(
         growth = _growth(program, seen)
         return cut.swap(program.structure, settings.criterion(seen), growth, active, target)
     scores = Random()(seen) if action == "scatter" else settings.criterion(seen)
+    if program.allocation == "sensitivity":
+        target = _scanned(program, seen, scores, target)
     return cut.cut(program.structure, scores, active, target, program.normalise)
+
+
+def _scanned(program: Program, seen: Evidence, scores: Tree, target: Any) -> dict[str, Array]:
+    """{layer: units to keep}, by what a scan of the loss on the batches shown tells."""
+    own, room = target if isinstance(target, tuple) else ({}, target)
+    masks = masks_lib.map_layers(lambda name, m: None if name in own else m, seen.masks)
+    layers = named_leaves(masks)
+    costs: dict[str, Any] = dict.fromkeys(layers, 1)
+    if program.budget == "macs":
+        macs = sensitivity.macs(program.model, program.spec.shape, masks)
+        costs = {name: macs[name] / program.structure.size(m.shape) for name, m in layers.items()}
+        room = room * sum(macs.values())
+    shown = slice(program.scan_batches)
+    pairs = list(zip(seen.inputs[shown], seen.targets[shown], strict=True))
+
+    def loss(changed: Tree) -> Array:
+        params = masks_lib.apply(masks_lib.first(changed, seen.masks), seen.params)
+        losses = [cross_entropy(seen.logits(params, x, train=False), t) for x, t in pairs]
+        return sum(losses[1:], start=losses[0]) / len(losses)
+
+    found = sensitivity.of_masks(program.structure, scores, masks, loss, costs, room)
+    return {**own, **found}
 
 
 def _growth(program: Program, seen: Evidence) -> Tree:

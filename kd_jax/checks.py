@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
-from kd_jax.prune import Evidence, allocate
+from kd_jax.prune import Evidence, allocate, sensitivity
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, no_masks, start
 from kd_jax.tree import named_leaves
@@ -57,11 +57,13 @@ def check(
     variables = check_model(stage.model, model, data, who)
     _check_memory(stage, variables, f"--{stage.model} {who}".strip(), seeds)
     if isinstance(stage, Prune):
-        _check_prune(stage, variables["params"], steps)
+        _check_prune(stage, model, data.spec.shape, variables["params"], steps)
         _check_criterion(stage, model, data, variables)
 
 
-def _check_prune(stage: Prune, params: Any, steps: int) -> None:
+def _check_prune(
+    stage: Prune, model: Model, shape: tuple[int, ...], params: Any, steps: int
+) -> None:
     try:
         stage.schedule.events(steps, stage.sparsity)
     except UsageError as error:
@@ -70,9 +72,13 @@ def _check_prune(stage: Prune, params: Any, steps: int) -> None:
     masks = jax.eval_shape(lambda p: masks_lib.start(p, *given), params)
     shapes = {name: mask.shape for name, mask in named_leaves(masks).items()}
     amounts = allocate.amounts_of(stage.amounts, [*shapes])
-    if stage.allocation in ("layer", "global", "erk"):
-        sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
+    sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
+    if stage.budget != "units":
+        allocate.room(stage.budget, sizes, stage.sparsity)
+    elif stage.allocation not in ("threshold", "std"):
         allocate.counts(stage.allocation, shapes, sizes, stage.sparsity, amounts)
+    if stage.budget == "macs":
+        sensitivity.macs(model, shape, masks)
     try:
         jax.eval_shape(stage.penalty or (lambda params, masks: ()), params, masks)
     except UsageError as error:

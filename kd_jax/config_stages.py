@@ -20,7 +20,7 @@ from kd_jax.prune import (
     Schedule,
     combinations,
 )
-from kd_jax.prune.allocate import Allocation
+from kd_jax.prune.allocate import Allocation, Budget
 from kd_jax.prune.cut import Normalise
 
 Role = Literal["teacher", "assistant", "student"]
@@ -224,8 +224,14 @@ class Prune(Retrain):
     """How weights are scored."""
     allocation: Allocation = "layer"
     """layer: the same sparsity in each layer; global: over all layers; erk: by Erdos-Renyi-Kernel
-    (RigL), small layers less; threshold: |w| < threshold; std: |w| < threshold x the layer's
+    (RigL), small layers less; sensitivity: found by a scan, each layer pruned alone by more and
+    more, whenever masks change; threshold: |w| < threshold; std: |w| < threshold x the layer's
     standard deviation (Han 2015)."""
+    budget: Budget = "units"
+    """sensitivity: what the sparsity is a fraction of; units (weights, filters, ...), the
+    multiply-accumulates of the layers, or their bytes, as bitmasks and values."""
+    scan_batches: int = 2
+    """sensitivity: batches of the stage's own data by which the scan reads the loss."""
     threshold: float = 0.0
     """For the allocations threshold and std, which then decide the sparsity."""
     normalise: Normalise = "none"

@@ -9,6 +9,9 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr
 
+from kd_jax.products import COPIES, run
+from kd_jax.tree import named_leaves
+
 Shape = tuple[int, ...]
 
 
@@ -81,6 +84,26 @@ def _rows(jaxpr: Jaxpr, times: int, prefix: str, note: str) -> Iterator[Row]:
         else:
             for inner in inner_jaxprs(eqn.params):
                 yield from _rows(inner, times * _turns(eqn), name, note)
+
+
+def by_parameter(function: Callable, params: Any, *others: Any) -> dict[str, int]:
+    """{parameter: multiply-accumulates of function(params, *others) with it}, counted as in `macs`;
+    those that a loop multiplies with, or nothing does, are missing. Of arrays or their shapes."""
+    found: dict[str, int] = {}
+
+    def heard(name: str, eqn: Any, given: list[Any], place: int) -> None:
+        del given, place
+        found[name] = found.get(name, 0) + eqn_macs(eqn)
+
+    def traced(params: Any, *others: Any) -> Any:
+        leaves = named_leaves(params)
+        program = jax.make_jaxpr(function)(params, *others)
+        keeps = lambda eqn: eqn.primitive.name in COPIES  # noqa: E731
+        given = [*leaves.values(), *jax.tree.leaves(others)]
+        return run(program, given, dict(enumerate(leaves)), heard, keeps)
+
+    jax.eval_shape(traced, params, *others)
+    return found
 
 
 def eqn_macs(eqn: Any) -> int:

@@ -68,7 +68,9 @@ def _targets(
     sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
     amounts = allocate.amounts_of(stage.amounts, [*shapes])
 
-    def count(sparsity: float, most: dict[str, int] | None = None) -> allocate.Counts:
+    def count(sparsity: float, most: dict[str, int] | None = None) -> allocate.Counts | float:
+        if stage.budget != "units":
+            return allocate.room(stage.budget, sizes, sparsity)
         share = sparsity / final if final else 1.0
         own = {name: amount * share for name, amount in amounts.items()}
         return allocate.counts(stage.allocation, shapes, sizes, sparsity, own, most)
@@ -76,6 +78,7 @@ def _targets(
     _check_reachable(stage, count(final), alive)
     # Seeds may differ in what they have lost; all begin at what the densest has.
     already = 1 - max(np.sum(list(alive.values()), axis=0)) / sum(sizes.values())
+    already = already if stage.budget == "units" else 0.0
     left, targets = {name: int(np.min(counts)) for name, counts in alive.items()}, []
     for event in schedule.events(steps, final, min(already, final)):
         target = event.amount
@@ -93,8 +96,10 @@ def alive_of(mask: Array) -> np.ndarray:
     return np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
 
 
-def _check_reachable(stage: Prune, keep: allocate.Counts, alive: Alive) -> None:
+def _check_reachable(stage: Prune, keep: allocate.Counts | float, alive: Alive) -> None:
     """What is pruned stays pruned: a start that has lost more than the target can't reach it."""
+    if isinstance(keep, float):
+        return  # a share of the work, of which what is left may be any
     own, rest = keep if isinstance(keep, tuple) else (keep, None)
     own, rest = (own, rest) if isinstance(own, dict) else ({}, own)
     left = {name: int(np.min(counts)) for name, counts in alive.items()}
@@ -118,7 +123,8 @@ def event_steps(stage: Stage, steps: int) -> list[tuple[int, Action]]:
 
 def pruning(stage: Prune, steps: int) -> dict[str, Any]:
     """What of pruning chooses the program: how masks are cut and act, not when they change."""
-    names = ("include", "exclude", "allocation", "normalise", "structure")
+    names = ("include", "exclude", "allocation", "budget", "scan_batches", "normalise")
+    names = (*names, "structure")
     schedule = stage.schedule
     return {name: getattr(stage, name) for name in names} | {
         "straight_through": schedule.straight_through,

@@ -12,7 +12,7 @@ from kd_jax.datasets import Spec
 from kd_jax.forward import Model, Variables
 from kd_jax.prune import STRUCTURES, Granularity
 from kd_jax.prune import masks as masks_lib
-from kd_jax.prune.allocate import Allocation
+from kd_jax.prune.allocate import Allocation, Budget
 from kd_jax.prune.cut import Normalise
 
 Array = jax.Array
@@ -36,7 +36,8 @@ class Program:
       steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
       prunes: whether the stage has masks of its own.
       include, exclude: patterns of the parameters that get a mask.
-      allocation, normalise, structure: how masks are cut; see config_stages.Prune.
+      allocation, budget, scan_batches, normalise, structure: how masks are cut; see
+        config_stages.Prune.
       straight_through: whether masks hide weights in the forward pass alone.
       grows: by what score a swap of weights grows them.
       remembers: what the state carries for the schedule.
@@ -58,6 +59,8 @@ class Program:
     include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE
     exclude: tuple[str, ...] = ()
     allocation: Allocation = "layer"
+    budget: Budget = "units"
+    scan_batches: int = 0
     normalise: Normalise = "none"
     structure: Granularity = STRUCTURES["weights"]
     straight_through: bool = False

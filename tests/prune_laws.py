@@ -9,7 +9,7 @@ from kd_jax.prune import masks as masks_lib
 from kd_jax.state import rest
 from kd_jax.tree import named_leaves
 
-ALLOCATIONS = ("layer", "global", "erk", "threshold", "std")
+ALLOCATIONS = ("layer", "global", "erk", "sensitivity", "threshold", "std")
 
 
 def wanted(stage, shapes):

@@ -76,6 +76,7 @@ MIXED = [
     {"schedule": "iterative", "structure": "filter", "criterion": "snip", "allocation": "global"},
     {"schedule": "cubic", "structure": "block", "allocation": "erk", "criterion": "fisher"},
     {"schedule": "exponential", "structure": "row", "criterion": "random"},
+    {"schedule": "iterative", "allocation": "sensitivity", "amounts": ("classifier=0.5",)},
     {"schedule": "lottery", "allocation": "erk", "criterion": "taylor"},
     {"schedule": "cyclic", "allocation": "global", "criterion": "magnitude"},
     {"schedule": "static", "allocation": "global", "amounts": ("classifier=0.5",)},
@@ -125,6 +126,21 @@ def test_variants_are_what_each_is_alone():
         alone, _ = tiny_runs.fit(one)
         for a, b in zip(jax.tree.leaves(together.masks), jax.tree.leaves(alone.masks), strict=True):
             np.testing.assert_array_equal(a[index::2], b)
+
+
+@pytest.mark.parametrize("budget", ["macs", "bytes"])
+def test_a_budget_is_met_as_nearly_as_a_weight_allows(budget):
+    given = stage(schedule="one_shot", allocation="sensitivity", budget=budget, sparsity=0.6)
+    state, _ = tiny_runs.fit(given)
+    masks = {"hidden": state.masks["hidden"]["kernel"], "classifier": None}
+    masks["classifier"] = state.masks["classifier"]["kernel"]
+    left = np.asarray([np.sum(mask, axis=(1, 2)) for mask in masks.values()])
+    sizes = np.array([mask[0].size for mask in masks.values()])
+    if budget == "macs":  # of a perceptron, a weight is one; of both layers alike
+        assert left.sum(axis=0).tolist() == [int(sizes.sum() * 0.4)] * 2
+    else:
+        room = 0.4 * 4 * sizes.sum() - np.ceil(sizes / 8).sum()
+        assert left.sum(axis=0).tolist() == [int(room // 4)] * 2
 
 
 # What each schedule does
@@ -282,6 +298,16 @@ def test_dns_takes_its_thresholds_once_and_shows_weights_again():
             "criterion SNIP with schedule static, whose mask is random: take schedule one_shot",
         ),
         ({"amounts": ("a:0.5",)}, "amounts 'a:0.5' is not of the form PATTERN=SPARSITY"),
+        ({"budget": "macs"}, "budget macs with allocation layer, which counts units"),
+        (
+            {"allocation": "sensitivity", "budget": "macs", "amounts": ("a=0.5",)},
+            "amounts a=0.5 with budget macs",
+        ),
+        (
+            {"allocation": "sensitivity", "budget": "bytes", "structure": STRUCTURES["filter"]},
+            "budget bytes with structure Filter",
+        ),
+        ({"allocation": "sensitivity", "scan_batches": 0}, "scan-batches 0 must be at least 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused(fields, said):
@@ -295,6 +321,11 @@ def test_what_does_not_fit_the_network_is_refused_before_training():
         ({"structure": "n_m", "include": ("hidden",)}, None),
         ({"structure": STRUCTURES["n_m"].__class__(n=3, m=5), "sparsity": 0.4}, "structure.m 5"),
         ({"amounts": ("conv=0.5",)}, "amounts 'conv=0.5' finds no layer"),
+        ({"allocation": "sensitivity", "sparsity": 0.999}, "sparsity 0.999 keeps 1 of the 592"),
+        (
+            {"allocation": "sensitivity", "sparsity": 0.98, "budget": "bytes"},
+            "sparsity 0.98 with budget bytes leaves no room",
+        ),
     ):
         given = stage(**fields)
         if said is None:

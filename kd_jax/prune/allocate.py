@@ -4,8 +4,8 @@ Where n·sparsity is no whole number it is rounded to the nearest, halves to eve
 taken as the decimal number that was written (0.9 is nine tenths, not the nearest binary fraction).
 Sizes are in units of the structure (see granularity): weights, blocks, filters.
 
-A rule that finds amounts by itself, such as from a scan of each layer's sensitivity, is one more
-function that returns {layer: units to keep}, and a name in `counts`.
+The rule sensitivity, whose amounts are found in training by a scan (see sensitivity), is given
+here what all layers may keep together.
 """
 
 import re
@@ -21,7 +21,8 @@ from kd_jax.errors import UsageError, require
 from kd_jax.tree import Tree, named_leaves
 
 Array = jax.Array
-Allocation = Literal["layer", "global", "erk", "threshold", "std"]
+Allocation = Literal["layer", "global", "erk", "sensitivity", "threshold", "std"]
+Budget = Literal["units", "macs", "bytes"]
 Counts = dict[str, int] | int | tuple[dict[str, int], int]
 
 
@@ -55,6 +56,11 @@ def counts(
     if rule == "erk":
         return own | (erk(shapes, rest, sparsity, most) if rest else {})
     left = total(sizes, sparsity) - sum(own.values())
+    require(
+        rule != "sensitivity" or left >= len(rest),
+        f"sparsity {sparsity:g} keeps {left} of the {sum(rest.values())} of {len(rest)} layers, "
+        "and by allocation sensitivity each keeps one: lower it, or take allocation global",
+    )
     if not own:
         return left
     require(
@@ -64,6 +70,26 @@ def counts(
         "that up: change amounts, or sparsity",
     )
     return own, left
+
+
+def room(budget: Budget, sizes: Mapping[str, int], sparsity: float) -> int | float:
+    """What all layers may keep together, where sparsity is a fraction of a budget: a number of
+    units; of macs, the share of those of the layers.
+
+    Of bytes, weights of four bytes each, behind a bitmask of each layer.
+    """
+    if budget == "macs":
+        return 1 - sparsity
+    if budget == "units":
+        return total(sizes, sparsity)
+    bits, whole = sum(-(-size // 8) for size in sizes.values()), 4 * sum(sizes.values())
+    left = int((whole * (1 - Fraction(str(sparsity))) - bits) // 4)
+    require(
+        left >= len(sizes),
+        f"sparsity {sparsity:g} with budget bytes leaves no room: bitmasks alone take "
+        f"{bits / whole:.2g} of the bytes: lower it",
+    )
+    return left
 
 
 def per_layer(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:

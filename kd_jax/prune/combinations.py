@@ -20,6 +20,7 @@ def check(stage: Any) -> None:
         "compared, by allocation global, does it matter: set it to none",
     )
     _check_thresholds(stage)
+    _check_budget(stage)
     _check_groups(stage)
     _check_draws(stage)
     require(
@@ -59,6 +60,27 @@ def _check_thresholds(stage: Any) -> None:
         not isinstance(stage.schedule, (Static, SET)),
         f"allocation {allocation} with schedule {type(stage.schedule).__name__}, which keeps a "
         "number of weights: set allocation to layer, erk or global",
+    )
+
+
+def _check_budget(stage: Any) -> None:
+    require(stage.scan_batches >= 1, f"scan-batches {stage.scan_batches} must be at least 1")
+    if stage.budget == "units":
+        return
+    require(
+        stage.allocation == "sensitivity",
+        f"budget {stage.budget} with allocation {stage.allocation}, which counts units: set it to "
+        "units, or allocation to sensitivity",
+    )
+    require(
+        not stage.amounts,
+        f"amounts {' '.join(stage.amounts)} with budget {stage.budget}: leave them out, or set "
+        "budget to units",
+    )
+    require(
+        stage.budget != "bytes" or isinstance(stage.structure, Weights),
+        f"budget bytes with structure {type(stage.structure).__name__}: a bitmask is of single "
+        "weights: set structure to weights, or budget to units",
     )
 
 
