@@ -2,7 +2,8 @@
 
 ResNet-8 learns from 900 images. Then channels are cut until a half of the multiply-adds is left,
 the same fraction of each group of channels that hang together, and what is left retrains, once on
-labels alone and once with the uncut network as its teacher. Another cuts a quarter of the channels
+labels alone and once with the uncut network as its teacher; and, taught, once with amounts found by
+a scan of what each group's loss costs. Another cuts a quarter of the channels
 and then prunes half of what is left, by masks.
 
 Paper: Li et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710
@@ -44,6 +45,7 @@ CONFIG = Experiment(
         "train": Train(epochs=40, optim=Optim(learning_rate=0.05, weight_decay=5e-4), **LEARN),
         "shrink": Shrink(start="train", macs=0.5, **RETRAIN),
         "shrink_taught": Shrink(start="train", macs=0.5, **RETRAIN, **SOFT),
+        "shrink_scan": Shrink(start="train", macs=0.5, scope="sensitivity", **RETRAIN, **SOFT),
         "shrink_less": Shrink(start="train", amount=0.25, **RETRAIN, **SOFT),
         "prune": Prune(start="shrink_less", sparsity=0.5, **RETRAIN, **SOFT),
     },

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, jobs, shrinking, stages
+from kd_jax import checks, compiled, hosts, jobs, latency, shrinking, stages
 from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Distill, Experiment, Shrink
 from kd_jax.data import Dataset, load, outline
@@ -183,7 +183,8 @@ def _cut(run: Run, stage: str, report: Reporter) -> None:
     together = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
     model, shape = run.model(description.start), run.data.spec.shape
     with flags_of(run.flag(stage)):
-        kept = shrinking.decide(description, model, run.data, together, run.experiment.seed)
+        seed = run.experiment.seed
+        kept = shrinking.decide(description, model, run.data, together, seed, latency.measure)
     cut.write(model, shape, together, kept)
 
 

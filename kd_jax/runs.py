@@ -10,6 +10,7 @@ import numpy as np
 from kd_jax import many, naming
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Experiment, Shrink
+from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
@@ -17,7 +18,7 @@ from kd_jax.errors import UsageError
 from kd_jax.forward import Model
 from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
-from kd_jax.shrinking import Cut, expected
+from kd_jax.shrinking import expected
 from kd_jax.state import Snapshot
 from kd_jax.sweep import Variant
 

@@ -4,17 +4,13 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from kd_jax import hosts
 from kd_jax.augment import normalise, one_hot
-from kd_jax.checkpoint import write_text
 from kd_jax.checks import train_size
 from kd_jax.config_shrink import Shrink
 from kd_jax.data import Dataset, Split
@@ -24,18 +20,18 @@ from kd_jax.forward import Model, Variables
 from kd_jax.prune import (
     CHANNEL_CRITERIA,
     Structure,
-    Widths,
+    UnitScan,
     choose,
-    rebuild,
+    scan_units,
     scores,
-    shrink,
     trace,
 )
 from kd_jax.prune.shrink import cut, narrowed
+from kd_jax.prune.unit_evidence import Loss
 from kd_jax.state import Snapshot
 
+Measure = Callable[..., dict[str, dict[str, Any]]]
 Kept = dict[str, np.ndarray]  # {group: the units that are kept [S, k]}
-WIDTHS, UNITS = "widths.json", "units.safetensors"
 
 
 @functools.lru_cache(maxsize=32)
@@ -44,17 +40,63 @@ def traced(model: Model, shape: tuple[int, ...]) -> Structure:
     return trace(model, (2, *shape))
 
 
-def decide(stage: Shrink, model: Model, data: Dataset, network: Snapshot, seed: int) -> Kept:
+def decide(
+    stage: Shrink, model: Model, data: Dataset, network: Snapshot, seed: int, measure: Measure
+) -> Kept:
     """The units that are kept of each group: as many in all S networks, in each those that score
     highest there.
+
+    Args:
+      measure: see latency.measure; for a stage that comes down to a share of the time.
 
     Raises:
       UsageError: it begins with a field's name.
     """
     keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(network.params)[0]))
+    structure, how = traced(model, data.spec.shape), _How.of(stage)
     score, batches = _scorer(stage, model, data), _batches(stage, data, stage.batches)
     found = jax.vmap(lambda variables, key: score(variables, key, batches))(network.variables, keys)
-    return _chosen(_How.of(stage), traced(model, data.spec.shape), jax.device_get(found))
+    tried = _scanned(stage, model, data, network, found) if stage.scope == "sensitivity" else None
+    cost = None
+    if stage.latency is not None:
+        first = jax.tree.map(lambda x: x[0], network.variables)
+        share = _share_of_time(model, structure, first, stage.latency_batch, measure)
+        cost = (share, stage.latency)
+    return _chosen(how, structure, jax.device_get(found), tried, cost)
+
+
+def _scanned(
+    stage: Shrink, model: Model, data: Dataset, network: Snapshot, found: dict[str, Any]
+) -> UnitScan:
+    """The losses of the stage's first batches, of all networks, where one group alone is cut."""
+    structure, batches = traced(model, data.spec.shape), _shown(stage, data, stage.batches)
+    whole = _whole(_How.of(stage), structure)
+    rest = {name: score for name, score in found.items() if name not in whole}
+    loss = _loss(model, data)
+
+    def of_one(variables: Variables, scores: dict[str, Any]) -> UnitScan:
+        return scan_units(structure, variables, scores, loss, batches)
+
+    return jax.vmap(of_one)(network.variables, rest)
+
+
+def _share_of_time(
+    model: Model, structure: Structure, variables: Variables, batch: int, measure: Measure
+) -> Callable[[dict[str, int]], float]:
+    """{group: units kept} -> the time of a forward pass as a share of the full network's, the two
+    timed in turns."""
+    inputs = {batch: np.zeros((batch, *structure.input_shape[1:]), structure.dtype)}
+
+    def share(counts: dict[str, int]) -> float:
+        if not counts:
+            return 1.0
+        indices = structure.indices(structure.first(counts))
+        smaller = (narrowed(model, structure, counts), cut(variables, indices))
+        found = measure({"full": (model, variables), "smaller": smaller}, inputs)
+        full, less = (found[name][str(batch)].median_ms for name in ("full", "smaller"))
+        return less / full
+
+    return share
 
 
 def check(stage: Shrink, model: Model, data: Dataset) -> None:
@@ -64,16 +106,24 @@ def check(stage: Shrink, model: Model, data: Dataset) -> None:
     example = jax.ShapeDtypeStruct((2, *data.spec.shape), jnp.float32)
     variables = jax.eval_shape(model.init, key, example)
     jax.eval_shape(_scorer(stage, model, data), variables, key, batches)
+    if stage.scope == "sensitivity":
+        _shown(stage, data, 1)
     expected(stage, model, data.spec.shape)
 
 
-def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
-    """(variables, key, batches) -> {group: scores [units]}."""
-    structure = traced(model, data.spec.shape)
+def _loss(model: Model, data: Dataset) -> Loss:
+    """(variables, (inputs, labels)) -> the mean cross-entropy in evaluation mode."""
 
     def loss(variables: Variables, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
         logits = model.forward(variables, batch[0], train=False)[0].logits
         return jnp.mean(cross_entropy(logits, one_hot(batch[1], data.spec.classes)))
+
+    return loss
+
+
+def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
+    """(variables, key, batches) -> {group: scores [units]}."""
+    structure, loss = traced(model, data.spec.shape), _loss(model, data)
 
     def score(variables: Variables, key: jax.Array, batches: list[Any]) -> Any:
         return scores(structure, variables, stage.criterion, key, batches, loss, model)
@@ -82,15 +132,20 @@ def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
 
 
 def _batches(stage: Shrink, data: Dataset, count: int) -> list[tuple[jax.Array, jax.Array]]:
-    """(inputs, labels) of the first of the stage's examples, as they are evaluated; none for a
-    criterion that looks at no data."""
-    if CHANNEL_CRITERIA[stage.criterion].needs == "nothing":
-        return []
+    """Those that the criterion is shown; none for one that looks at no data."""
+    idle = CHANNEL_CRITERIA[stage.criterion].needs == "nothing"
+    return [] if idle else _shown(stage, data, count, f"criterion {stage.criterion}")
+
+
+def _shown(
+    stage: Shrink, data: Dataset, count: int, who: str = "scope sensitivity"
+) -> list[tuple[jax.Array, jax.Array]]:
+    """(inputs, labels) of the first of the stage's examples, as they are evaluated."""
     train = data.train if isinstance(data.train, Split) else data.validation
     require(
         isinstance(train, Split),
-        f"criterion {stage.criterion} looks at data, and {data.spec.name} is streamed from disk: "
-        "raise --data.memory-mb, or take a criterion of weights such as l2",
+        f"{who} looks at data, and {data.spec.name} is streamed from disk: raise --data.memory-mb, "
+        "or take scope group and a criterion of weights such as l2",
     )
     assert isinstance(train, Split)
     count = min(count, train_size(stage, data) // stage.batch)
@@ -107,6 +162,8 @@ class _How:
 
     amount: float
     macs: float | None
+    size: float | None
+    latency: float | None
     scope: str
     multiple_of: int
     keep: tuple[str, ...]
@@ -116,7 +173,13 @@ class _How:
         return _How(*(getattr(stage, field.name) for field in dataclasses.fields(_How)))
 
 
-def _chosen(how: _How, structure: Structure, found: dict[str, Any]) -> Kept:
+def _chosen(
+    how: _How,
+    structure: Structure,
+    found: dict[str, Any],
+    tried: UnitScan | None = None,
+    cost: tuple[Callable[[dict[str, int]], float], float] | None = None,
+) -> Kept:
     whole = _whole(how, structure)
     rest = {name: values for name, values in found.items() if name not in whole}
     require(
@@ -124,9 +187,13 @@ def _chosen(how: _How, structure: Structure, found: dict[str, Any]) -> Kept:
         f"keep {' '.join(how.keep)}: nothing of this network is left that could be cut; see "
         "run.py inspect",
     )
-    amount = {"amount": how.amount} if how.macs is None else {"macs": how.macs}
-    together = how.scope == "global"
-    return choose(structure, rest, **amount, together=together, multiple_of=how.multiple_of)
+    target: dict[str, Any] = {"cost": cost} if cost else {"macs": how.macs or how.latency}
+    if how.size is not None:
+        target = {"size": how.size}
+    if not cost and target == {"macs": None}:
+        target = {"amount": how.amount}
+    how_much = {"together": how.scope == "global", "multiple_of": how.multiple_of}
+    return choose(structure, rest, **target, **how_much, scan=tried)
 
 
 def _whole(how: _How, structure: Structure) -> set[str]:
@@ -145,7 +212,8 @@ def _whole(how: _How, structure: Structure) -> set[str]:
 
 
 def expected(stage: Shrink, model: Model, shape: tuple[int, ...]) -> Model:
-    """The network before it is decided what goes: as if all units were worth the same."""
+    """The network before it is decided what goes: as if all units were worth the same, and as if
+    time were work."""
     return _expected(_How.of(stage), model, shape)
 
 
@@ -155,46 +223,3 @@ def _expected(how: _How, model: Model, shape: tuple[int, ...]) -> Model:
     alike = {group.name: np.ones(group.size) for group in structure.groups}
     kept = _chosen(how, structure, alike)
     return narrowed(model, structure, {name: len(units) for name, units in kept.items()})
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """What was decided, in a stage's folder."""
-
-    folder: Path
-
-    @property
-    def known(self) -> bool:
-        return (self.folder / WIDTHS).exists()
-
-    def write(self, model: Model, shape: tuple[int, ...], network: Snapshot, kept: Kept) -> None:
-        """Keeps it. The widths come last: with them it is known."""
-        first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
-        widths = shrink(model, first(network.variables), traced(model, shape), first(kept))[2]
-        if hosts.first():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            units = {name: np.ascontiguousarray(k, np.int32) for name, k in kept.items()}
-            save_file(units, self.folder / UNITS)
-        write_text(self.folder / WIDTHS, widths.to_json() + "\n")
-        hosts.wait(f"{self.folder}: {WIDTHS}")
-
-    def model(self, full: Model) -> Model:
-        """The smaller network."""
-        return _rebuilt(full, (self.folder / WIDTHS).read_text(encoding="utf-8"))
-
-    def network(
-        self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice
-    ) -> Snapshot:
-        """What is left of the networks of these of all seeds."""
-        units = load_file(self.folder / UNITS)
-        kept = {name: k[rows] for name, k in units.items()}
-        indices = traced(full, shape).indices(kept)
-        of_each = jax.vmap(cut)
-        variables = dict(of_each(network.variables, indices))
-        masks = of_each({"params": network.masks}, indices)["params"]
-        return Snapshot(variables.pop("params"), variables, masks)
-
-
-@functools.lru_cache(maxsize=32)
-def _rebuilt(full: Model, text: str) -> Model:
-    return rebuild(full, Widths.from_json(text))

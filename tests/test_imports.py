@@ -27,21 +27,21 @@ config objective metrics cka program zoo
 serialize lessons many events checkpoint
 checks step
 shrinking
-changes
+changes cuts
 compiled replay
 loop
 jobs roofline
 taught
 stages
 __init__
-logs flags startup extensions
+logs flags startup extensions latency
 sweep
 naming
 runs
 pipeline
 ahead
 plan
-size latency
+size
 sparse
 results
 environment noise labels figures

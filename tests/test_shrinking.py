@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 from calls import refused
+from safetensors.numpy import load_file
 from tiny_experiment import tiny
 
-from kd_jax import ahead, pipeline, results, summary
+from kd_jax import ahead, cuts, pipeline, results, summary
 from kd_jax.config import Prune, Shrink, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
+from kd_jax.latency import Latency
 from kd_jax.loop import Silent
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
@@ -79,7 +81,7 @@ def test_masks_are_cut_with_what_they_mask(run):
 
 def test_each_seed_keeps_its_own_best(run):
     """By the norm of the weights that put a unit out."""
-    kept = pipeline.shrinking.load_file(run.cut("shrink").folder / "units.safetensors")
+    kept = load_file(run.cut("shrink").folder / "units.safetensors")
     first = kept["params/dense1/kernel:1"]
     kernel = np.asarray(kernels(run, "prune")["dense1/kernel"])
     norms = np.linalg.norm(kernel, axis=1)
@@ -90,7 +92,7 @@ def test_each_seed_keeps_its_own_best(run):
 
 def test_a_run_is_opened_anew(run):
     """By another process: with what the folder says, and nothing else."""
-    pipeline.shrinking._rebuilt.cache_clear()
+    cuts._rebuilt.cache_clear()
     opened = pipeline.open_run(run.folder, Silent())
     found = summary.summarise(opened, "", Silent())
     rows = {row.stage: row for row in found.rows}
@@ -109,7 +111,7 @@ def test_seeds_apart_are_cut_as_together(run, tmp_path):
     stages = {name: STAGES[name] for name in ("train", "prune", "shrink")}
     apart = trained(tmp_path, stages=stages, together=False)
     units = [r.cut("shrink").folder / "units.safetensors" for r in (run, apart)]
-    one, other = (pipeline.shrinking.load_file(path) for path in units)
+    one, other = (load_file(path) for path in units)
     jax.tree.map(np.testing.assert_array_equal, one, other)
     for seed in (0, 1):
         ours = kernels(apart, "shrink", (seed,))
@@ -153,12 +155,39 @@ def test_groups_may_stay_whole_and_widths_be_multiples(tmp_path):
     assert [x.shape[-1] for x in kernels(run, "shrink", (0,)).values()] == [8, 12, 10]
 
 
+@pytest.mark.parametrize("target", ["amount", "macs", "size", "latency"])
+def test_amounts_are_found_by_a_scan(run, target):
+    stage = dataclasses.replace(
+        STAGES["shrink"], scope="sensitivity", **{"amount": 0.5, target: 0.5}
+    )
+    model, network = run.model("prune"), run.network("prune", (0, 1))
+    timed = []
+
+    def measure(networks, inputs):
+        """As if time were work."""
+        timed.append(inputs)
+        sizes = {n: sum(x.size for x in jax.tree.leaves(v)) for n, (_, v) in networks.items()}
+        form = lambda size: Latency(median_ms=size, low_ms=size, high_ms=size, runs=1)  # noqa: E731
+        return {name: {"1": form(size)} for name, size in sizes.items()}
+
+    kept = pipeline.shrinking.decide(stage, model, run.data, network, 0, measure)
+    one, two = (kept[f"params/dense{i}/kernel:1"].shape[-1] for i in (1, 2))
+    if target == "amount":
+        assert one + two == 14
+    macs = 64 * one + one * two + two * 10
+    if target == "macs":
+        assert 0.4 * (64 * 16 + 16 * 12 + 120) < macs <= 0.5 * (64 * 16 + 16 * 12 + 120)
+    if target in ("size", "latency"):
+        assert 0.4 * 1374 < macs + one + two + 10 <= 0.5 * 1374
+    assert bool(timed) == (target == "latency")
+
+
 @pytest.mark.parametrize("criterion", [c for c in CHANNEL_CRITERIA if c not in NOT_OF_MLPS])
 def test_every_criterion_decides(run, criterion):
     """Those that look at data are shown the stage's own."""
     stage = dataclasses.replace(STAGES["shrink"], criterion=criterion, batches=2)
     model, network = run.model("prune"), run.network("prune", (0, 1))
-    kept = pipeline.shrinking.decide(stage, model, run.data, network, 0)
+    kept = pipeline.shrinking.decide(stage, model, run.data, network, 0, None)
     assert {name: units.shape for name, units in kept.items()} == {
         "params/dense1/kernel:1": (2, 12),
         "params/dense2/kernel:1": (2, 9),
@@ -171,6 +200,9 @@ def test_every_criterion_decides(run, criterion):
         ({"start": ""}, "start is empty: name the stage whose network is to be cut"),
         ({"amount": 1.0}, "amount 1.0 must be above 0 and below 1"),
         ({"macs": 0.0}, "macs 0.0 must be above 0 and below 1"),
+        ({"size": 1.5}, "size 1.5 must be above 0 and below 1"),
+        ({"macs": 0.5, "latency": 0.5}, "macs and latency are both set: one of them"),
+        ({"latency_batch": 0}, "latency-batch 0 must be at least 1"),
         ({"multiple_of": 0}, "multiple-of 0 must be at least 1"),
         ({"criterion": "l3"}, "criterion 'l3' is unknown. Known: activation, "),
         ({"teacher": "train", "terms": {}}, "teacher 'train' without terms teaches nothing"),

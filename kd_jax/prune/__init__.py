@@ -27,6 +27,7 @@ from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
 from kd_jax.prune.unit_evidence import UnitEvidence
+from kd_jax.prune.unit_scan import UnitScan, scan_units
 
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Magnitude(),
@@ -98,11 +99,13 @@ __all__ = [
     "SynFlow",
     "Taylor",
     "UnitEvidence",
+    "UnitScan",
     "Wanda",
     "Weights",
     "Widths",
     "choose",
     "rebuild",
+    "scan_units",
     "scores",
     "shrink",
     "trace",

@@ -9,7 +9,7 @@ from kd_jax import cost
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_apply
 from kd_jax.prune import choose, scores, shrink, trace
-from kd_jax.prune.amounts import macs
+from kd_jax.prune.amounts import macs_of_units as macs
 
 KEY = jax.random.key(0)
 # Three hidden units, from two inputs, through a norm's scale and a bias to two classes.
@@ -143,8 +143,8 @@ def test_a_share_of_the_work():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "an amount of units, or a share of macs"),
-        ({"amount": 0.5, "macs": 0.5}, "an amount of units, or a share of macs"),
+        ({}, "give one of an amount of units"),
+        ({"amount": 0.5, "macs": 0.5}, "give one of an amount of units"),
         ({"amount": 1.0}, "less than 1"),
         ({"amount": 0.5, "multiple_of": 0}, "multiple_of is 0"),
         ({"macs": 0.0}, "above 0 and at most 1"),

@@ -1,0 +1,62 @@
+"""What was cut of a network, as data in a stage's folder."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from kd_jax import hosts
+from kd_jax.checkpoint import write_text
+from kd_jax.forward import Model
+from kd_jax.prune import Widths, rebuild, shrink
+from kd_jax.prune.shrink import cut
+from kd_jax.shrinking import Kept, traced
+from kd_jax.state import Snapshot
+
+WIDTHS, UNITS = "widths.json", "units.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """What was decided, in a stage's folder."""
+
+    folder: Path
+
+    @property
+    def known(self) -> bool:
+        return (self.folder / WIDTHS).exists()
+
+    def write(self, model: Model, shape: tuple[int, ...], network: Snapshot, kept: Kept) -> None:
+        """Keeps it. The widths come last: with them it is known."""
+        first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
+        widths = shrink(model, first(network.variables), traced(model, shape), first(kept))[2]
+        if hosts.first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            units = {name: np.ascontiguousarray(k, np.int32) for name, k in kept.items()}
+            save_file(units, self.folder / UNITS)
+        write_text(self.folder / WIDTHS, widths.to_json() + "\n")
+        hosts.wait(f"{self.folder}: {WIDTHS}")
+
+    def model(self, full: Model) -> Model:
+        """The smaller network."""
+        return _rebuilt(full, (self.folder / WIDTHS).read_text(encoding="utf-8"))
+
+    def network(
+        self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice
+    ) -> Snapshot:
+        """What is left of the networks of these of all seeds."""
+        units = load_file(self.folder / UNITS)
+        kept = {name: k[rows] for name, k in units.items()}
+        indices = traced(full, shape).indices(kept)
+        of_each = jax.vmap(cut)
+        variables = dict(of_each(network.variables, indices))
+        masks = of_each({"params": network.masks}, indices)["params"]
+        return Snapshot(variables.pop("params"), variables, masks)
+
+
+@functools.lru_cache(maxsize=32)
+def _rebuilt(full: Model, text: str) -> Model:
+    return rebuild(full, Widths.from_json(text))
