@@ -72,6 +72,8 @@ def change_masks(
 
 def looks_at(program: Program, settings: Settings, action: Action) -> int:
     """How many batches of the stage's data an action is shown."""
+    if action == "calibrate":
+        return program.recalibrate
     if action not in ("prune", "choose", "rewind", "swap", "scatter"):
         return 0
     grows = action == "swap" and program.grows == "gradient"

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from kd_jax import changes, lessons, randomness
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
+from kd_jax.calibration import calibrated
 from kd_jax.datasets import Spec
 from kd_jax.devices import replicated, settled, splits
 from kd_jax.forward import Model
@@ -114,6 +115,8 @@ def _changes(program: Program) -> Callable[..., TrainState]:
     @functools.cache
     def compiled(action: Action) -> Any:
         def change(settings, state, target, teacher, data):
+            if action == "calibrate":
+                return calibrated(program, settings, state, data)
             count = changes.looks_at(program, settings, action)
             if isinstance(data, tuple):
                 soft = None if teacher is None else teacher.variables

@@ -203,9 +203,13 @@ class Retrain(Distill):
     labels alone."""
     hard_weight: float = 1.0
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
+    recalibrate: int = 20
+    """Batches by which batch statistics, if there are any, are estimated anew after a cut at once:
+    schedule one_shot, or channels that go; before retraining begins."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.recalibrate >= 0, f"recalibrate {self.recalibrate} must not be negative")
         require(
             not self.teachers or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",

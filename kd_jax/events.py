@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.config import Prune, Stage
+from kd_jax.config import Prune, Shrink, Stage
 from kd_jax.errors import require
 from kd_jax.prune import allocate
 from kd_jax.prune import masks as masks_lib
@@ -27,6 +27,9 @@ def events(
     """{step: [(action, what change_masks takes)]}, with exact counts for exact sparsity; of several
     variants stacked, [V]."""
     first = variants[0]
+    calibrate = bool(state.collections) and getattr(first, "recalibrate", 0) > 0
+    if isinstance(first, Shrink) and calibrate:
+        return {0: [("calibrate", None)]}
     if not isinstance(first, Prune):
         return {}
     shapes, alive = _layers(first, state)
@@ -41,6 +44,8 @@ def events(
         if len(variants) > 1:
             target = jax.tree.map(lambda *x: np.asarray(x), *(one[2] for one in together))
         found.setdefault(step, []).append((action, target))
+    if first.schedule.at_once and calibrate:
+        found[max(found)].append(("calibrate", None))
     return found
 
 

@@ -140,6 +140,7 @@ def program_of(
         peers=learns.peers if learns and by == "peers" else 0,
         reads=(MEMBERS,) if learns and learns.by_member else (),
         prunes=isinstance(stage, Prune),
+        recalibrate=getattr(stage, "recalibrate", 0),
         sharding=batch_sharding(devices, stage.batch),
         **(pruning(stage, stage.epochs * steps_per_epoch) if isinstance(stage, Prune) else {}),
     )

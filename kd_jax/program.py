@@ -41,6 +41,7 @@ class Program:
       straight_through: whether masks hide weights in the forward pass alone.
       grows: by what score a swap of weights grows them.
       remembers: what the state carries for the schedule.
+      recalibrate: batches by which statistics are estimated anew after a cut.
       rewound: (L, k) where a training of L steps is repeated from its step k on.
       sharding: over which devices a batch is split, or None.
     """
@@ -66,6 +67,7 @@ class Program:
     straight_through: bool = False
     grows: str = ""
     remembers: tuple[str, ...] = ()
+    recalibrate: int = 0
     rewound: tuple[int, int] | None = None
     sharding: jax.sharding.NamedSharding | None = None
 

@@ -27,7 +27,7 @@ config objective metrics cka program zoo
 serialize lessons many events checkpoint
 checks step
 shrinking
-changes cuts
+changes cuts calibration
 compiled replay
 loop
 jobs roofline

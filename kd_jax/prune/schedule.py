@@ -11,6 +11,7 @@ An event is (step, sparsity, action, amount); it happens before that step. The a
   unmask what is above, and leave alone what is between.
 - save, rewind: remember all that is trained; prune, then put it back as it was.
 - reset: begin the optimizer's moments anew.
+- calibrate: estimate batch statistics anew. A stage adds it, no schedule does.
 
 Beside its events a schedule says once and for all how masks act in the step: they hide weights,
 which are then zero, and so are their gradients; or, with `straight_through`, they hide them in the
@@ -33,6 +34,7 @@ Action = Literal[
     "save",
     "rewind",
     "reset",
+    "calibrate",
 ]
 
 
@@ -63,6 +65,8 @@ class Schedule:
     """Whether masks hide weights in the forward pass alone."""
     grows: ClassVar[Literal["", "random", "gradient"]] = ""
     """By what score a swap grows weights."""
+    at_once: ClassVar[bool] = False
+    """Whether it cuts so much at once that batch statistics say nothing any more."""
     remembers: ClassVar[tuple[str, ...]] = ()
     """What the state carries for it: "saved", or "thresholds"."""
 
@@ -106,6 +110,8 @@ class OneShot(Schedule):
 
     at: float = 0.0
     rounds: int = 1
+
+    at_once: ClassVar[bool] = True
 
     def __post_init__(self):
         require_between("OneShot.at", self.at, 0, 1)
