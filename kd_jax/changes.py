@@ -1,7 +1,7 @@
 """A change of masks, a pure function of arrays: what is scored, what is cut, what that leaves."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -128,16 +128,22 @@ def _scanned(program: Program, seen: Evidence, scores: Tree, target: Any) -> dic
         macs = sensitivity.macs(program.model, program.spec.shape, masks)
         costs = {name: macs[name] / program.structure.size(m.shape) for name, m in layers.items()}
         room = room * sum(macs.values())
-    shown = slice(program.scan_batches)
-    pairs = list(zip(seen.inputs[shown], seen.targets[shown], strict=True))
+    loss = loss_of_masks(seen, program.scan_batches)
+    found = sensitivity.of_masks(program.structure, scores, masks, loss, costs, room)
+    return {**own, **found}
+
+
+def loss_of_masks(seen: Evidence, batches: int) -> Callable[[Tree], Array]:
+    """Masks of some of the layers -> the mean cross-entropy with the labels of the first of the
+    batches shown, in evaluation mode."""
+    pairs = list(zip(seen.inputs[:batches], seen.targets[:batches], strict=True))
 
     def loss(changed: Tree) -> Array:
         params = masks_lib.apply(masks_lib.first(changed, seen.masks), seen.params)
         losses = [cross_entropy(seen.logits(params, x, train=False), t) for x, t in pairs]
         return sum(losses[1:], start=losses[0]) / len(losses)
 
-    found = sensitivity.of_masks(program.structure, scores, masks, loss, costs, room)
-    return {**own, **found}
+    return loss
 
 
 def _growth(program: Program, seen: Evidence) -> Tree:

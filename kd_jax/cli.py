@@ -14,6 +14,7 @@ from rich.console import Console
 
 import experiments
 from kd_jax import (
+    cli_explain,
     cli_inspect,
     cli_list,
     cli_plan,
@@ -42,6 +43,7 @@ usage: python run.py [VERB] ...
   plan NAME --topology v5e:4x4
                        what it would take on TPU chips that are not there: memory, work, time
   inspect NAME         what of its networks can be cut: channels, heads, hidden units
+  explain RUN          why its networks were cut as they were: sensitivity, units, examples
   list                 the experiments: what, on which data, at what cost;
                        list terms: the distillation terms and their papers
   evaluate RUN         read the networks of a run's folder and evaluate them anew
@@ -78,7 +80,8 @@ def main(arguments: list[str]) -> int:
         "run": _run,
         "plan": lambda words, console: cli_plan.main(words, console, names(), preset),
         "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
-        "list": _list,
+        "explain": _explain,
+        "list": lambda words, console: cli_list.main(words, console, names()),
         "evaluate": _evaluate,
         "report": _report,
         "bench": _bench,
@@ -177,10 +180,6 @@ def _compiling(quick: bool) -> Iterator[None]:
         jax.config.update(option, before)
 
 
-def _list(arguments: list[str], console: Console) -> None:
-    cli_list.main(arguments, console, names())
-
-
 def _options(
     arguments: list[str], usage: str, known: tuple[str, ...], needs_run: bool = True
 ) -> tuple[list[str], dict]:
@@ -238,6 +237,10 @@ def _report(arguments: list[str], console: Console) -> None:
     report.write_report(out, results, folders)
     tables.show(results, console)
     Screen(console).line(f"table and plots: {out}")
+
+
+def _explain(arguments: list[str], console: Console) -> None:
+    cli_explain.main(*_options(arguments, cli_explain.HELP, cli_explain.OWN), console)
 
 
 def _bench(arguments: list[str], console: Console) -> None:

@@ -40,6 +40,10 @@ class Cut:
         write_text(self.folder / WIDTHS, widths.to_json() + "\n")
         hosts.wait(f"{self.folder}: {WIDTHS}")
 
+    def units(self) -> Kept:
+        """Those that are kept, of all seeds."""
+        return load_file(self.folder / UNITS)
+
     def model(self, full: Model) -> Model:
         """The smaller network."""
         return _rebuilt(full, (self.folder / WIDTHS).read_text(encoding="utf-8"))
@@ -48,8 +52,7 @@ class Cut:
         self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice
     ) -> Snapshot:
         """What is left of the networks of these of all seeds."""
-        units = load_file(self.folder / UNITS)
-        kept = {name: k[rows] for name, k in units.items()}
+        kept = {name: k[rows] for name, k in self.units().items()}
         indices = traced(full, shape).indices(kept)
         of_each = jax.vmap(cut)
         variables = dict(of_each(network.variables, indices))

@@ -52,11 +52,9 @@ def decide(
     Raises:
       UsageError: it begins with a field's name.
     """
-    keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(network.params)[0]))
     structure, how = traced(model, data.spec.shape), _How.of(stage)
-    score, batches = _scorer(stage, model, data), _batches(stage, data, stage.batches)
-    found = jax.vmap(lambda variables, key: score(variables, key, batches))(network.variables, keys)
-    tried = _scanned(stage, model, data, network, found) if stage.scope == "sensitivity" else None
+    found = scored(stage, model, data, network, seed)
+    tried = scanned(stage, model, data, network, found) if stage.scope == "sensitivity" else None
     cost = None
     if stage.latency is not None:
         first = jax.tree.map(lambda x: x[0], network.variables)
@@ -65,7 +63,16 @@ def decide(
     return _chosen(how, structure, jax.device_get(found), tried, cost)
 
 
-def _scanned(
+def scored(
+    stage: Shrink, model: Model, data: Dataset, network: Snapshot, seed: int
+) -> dict[str, jax.Array]:
+    """{group: scores [S, units]} of all S networks."""
+    keys = jax.random.split(jax.random.key(seed), len(jax.tree.leaves(network.params)[0]))
+    score, batches = _scorer(stage, model, data), _batches(stage, data, stage.batches)
+    return jax.vmap(lambda v, key: score(v, key, batches))(network.variables, keys)
+
+
+def scanned(
     stage: Shrink, model: Model, data: Dataset, network: Snapshot, found: dict[str, Any]
 ) -> UnitScan:
     """The losses of the stage's first batches, of all networks, where one group alone is cut."""

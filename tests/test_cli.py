@@ -114,7 +114,10 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
     ("arguments", "said"),
     [
         (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
-        ([""], "unknown verb ''. Known: bench, evaluate, inspect, list, plan, report, run."),
+        (
+            [""],
+            "unknown verb ''. Known: bench, evaluate, explain, inspect, list, plan, report, run.",
+        ),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),
         (["run", "--smoke"], NAMES),

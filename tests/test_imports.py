@@ -43,14 +43,15 @@ ahead
 plan
 size
 sparse
-results
+results explain
 environment noise labels figures
 columns notes heatmaps sparsities
 plots_many
 plots tables
+plots_explain
 summary report progress bench plan_table
 cli_experiment cli_list
-cli_plan cli_inspect
+cli_plan cli_inspect cli_explain
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}

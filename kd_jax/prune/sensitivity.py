@@ -114,12 +114,25 @@ def of_masks(
     costs: Mapping[str, Any],
     room: Array | float,
 ) -> dict[str, Array]:
-    """{layer: units to keep}, by a scan of the layers that have masks.
+    """{layer: units to keep}, by `curves`.
 
     Args:
-      scores: as `cut` takes them, which then cuts just so.
-      loss: of masks like these.
       costs: {layer: of a unit}.
+    """
+    kept, losses = curves(structure, scores, masks, loss)
+    price = jnp.stack([jnp.asarray(costs[name]) for name in named_leaves(masks)])
+    given = allot(losses, kept, price, room)
+    return dict(zip(named_leaves(masks), given, strict=True))
+
+
+def curves(
+    structure: Granularity, scores: Tree, masks: Tree, loss: Callable[[Tree], Array]
+) -> tuple[Array, Array]:
+    """(units kept int32 [L, K], losses [L, K]) of a scan of the layers that have masks.
+
+    Args:
+      scores: as `cut` takes them, which cuts just so.
+      loss: of masks like these.
     """
     names = [*named_leaves(masks)]
     places, alive = ranks(structure, scores, masks)
@@ -128,9 +141,7 @@ def of_masks(
         return loss(lowest(structure, places, masks, dict(zip(names, kept, strict=True))))
 
     kept = levels(jnp.stack([alive[name] for name in names]))
-    price = jnp.stack([jnp.asarray(costs[name]) for name in names])
-    given = allot(scan(of_counts, kept), kept, price, room)
-    return dict(zip(names, given, strict=True))
+    return kept, scan(of_counts, kept)
 
 
 def macs(model: Model, shape: tuple[int, ...], masks: Tree) -> dict[str, int]:
