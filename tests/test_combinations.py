@@ -79,6 +79,7 @@ MIXED = [
     {"schedule": "iterative", "allocation": "sensitivity", "amounts": ("classifier=0.5",)},
     {"schedule": "lottery", "allocation": "erk", "criterion": "taylor"},
     {"schedule": "cyclic", "allocation": "global", "criterion": "magnitude"},
+    {"schedule": "cubic", "structure": "layer", "allocation": "global", "criterion": "snip"},
     {"schedule": "static", "allocation": "global", "amounts": ("classifier=0.5",)},
     {"schedule": "set", "structure": "block", "allocation": "layer"},
     {"schedule": "rigl", "allocation": "erk"},
@@ -296,6 +297,15 @@ def test_dns_takes_its_thresholds_once_and_shows_weights_again():
         (
             {"schedule": SCHEDULES["static"], "criterion": CRITERIA["snip"]},
             "criterion SNIP with schedule static, whose mask is random: take schedule one_shot",
+        ),
+        ({"structure": STRUCTURES["layer"]}, "allocation layer with structure layer, of which"),
+        (
+            {"structure": STRUCTURES["layer"], "allocation": "global", "amounts": ("a=0.5",)},
+            "amounts a=0.5 with structure layer",
+        ),
+        (
+            {"structure": STRUCTURES["layer"], "allocation": "global", "schedule": RigL()},
+            "structure layer with schedule RigL",
         ),
         ({"amounts": ("a:0.5",)}, "amounts 'a:0.5' is not of the form PATTERN=SPARSITY"),
         ({"budget": "macs"}, "budget macs with allocation layer, which counts units"),

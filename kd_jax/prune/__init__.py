@@ -20,7 +20,16 @@ from kd_jax.prune.criteria import (
 from kd_jax.prune.curvature import OBD, Fisher
 from kd_jax.prune.cycles import Cyclic, Lottery
 from kd_jax.prune.evidence import Evidence
-from kd_jax.prune.granularity import NM, STRUCTURES, Block, Filter, Granularity, Row, Weights
+from kd_jax.prune.granularity import (
+    NM,
+    STRUCTURES,
+    Block,
+    Filter,
+    Granularity,
+    Layer,
+    Row,
+    Weights,
+)
 from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
 from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
@@ -84,6 +93,7 @@ __all__ = [
     "Granularity",
     "Group",
     "Iterative",
+    "Layer",
     "Lottery",
     "Magnitude",
     "OneShot",

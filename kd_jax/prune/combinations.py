@@ -5,7 +5,7 @@ from typing import Any
 from kd_jax.errors import require
 from kd_jax.prune.allocate import read_amount
 from kd_jax.prune.criteria import Magnitude, Random
-from kd_jax.prune.granularity import NM, Weights
+from kd_jax.prune.granularity import NM, Layer, Weights
 from kd_jax.prune.growing import DNS, SET, SRSTE, Static
 
 
@@ -22,6 +22,7 @@ def check(stage: Any) -> None:
     _check_thresholds(stage)
     _check_budget(stage)
     _check_groups(stage)
+    _check_layers(stage)
     _check_draws(stage)
     require(
         not isinstance(stage.schedule, SRSTE) or stage.optim.name != "dot",
@@ -107,6 +108,25 @@ def _check_groups(stage: Any) -> None:
         not isinstance(stage.schedule, SET),
         f"structure n_m with schedule {type(stage.schedule).__name__}, which moves weights from "
         "group to group: take schedule sr_ste or ste",
+    )
+
+
+def _check_layers(stage: Any) -> None:
+    if not isinstance(stage.structure, Layer):
+        return
+    require(
+        stage.allocation == "global",
+        f"allocation {stage.allocation} with structure layer, of which each would keep its only "
+        "unit: set it to global",
+    )
+    require(
+        not stage.amounts,
+        f"amounts {' '.join(stage.amounts)} with structure layer: name what may go by include",
+    )
+    require(
+        not isinstance(stage.schedule, SET),
+        f"structure layer with schedule {type(stage.schedule).__name__}, which moves units within "
+        "a layer: take schedule one_shot, iterative or cubic",
     )
 
 

@@ -1,4 +1,4 @@
-"""What one decision removes: a weight, a weight of a group (n:m), a block, a filter, a row.
+"""What one decision removes: a weight, a weight of a group (n:m), a block, filter, row or layer.
 
 Scores are pooled over a unit, units are counted and cut, and the cut is spread over their weights.
 A sparsity is then a fraction of units, rounded as `allocate` says; units count alike, whatever
@@ -203,10 +203,32 @@ class Row(_Slices):
         return -2
 
 
+@dataclasses.dataclass(frozen=True)
+class Layer(Granularity):
+    """All weights of a layer. What is left of a network then needs a way around it, as residual
+    branches have: include the last layer of each branch, `block.*conv2/kernel`.
+
+    Veit, Wilber, Belongie, "Residual Networks Behave Like Ensembles of Relatively Shallow
+    Networks", 2016, https://arxiv.org/abs/1605.06431, who delete branches of trained networks.
+
+    Attributes:
+      pool: mean or max of the scores of its weights.
+    """
+
+    pool: Pool = "mean"
+
+    def units(self, x: Array, pool: Pool) -> Array:
+        return (jnp.max(x) if pool == "max" else jnp.mean(x)).reshape(1)
+
+    def spread(self, units: Array, shape: tuple[int, ...]) -> Array:
+        return jnp.broadcast_to(units.reshape((1,) * len(shape)), shape)
+
+
 STRUCTURES: dict[str, Granularity] = {
     "weights": Weights(),
     "n_m": NM(),
     "block": Block(),
     "filter": Filter(),
     "row": Row(),
+    "layer": Layer(),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd_jax.errors import UsageError
-from kd_jax.prune import NM, STRUCTURES, Block, Filter, Row, Weights
+from kd_jax.prune import NM, STRUCTURES, Block, Filter, Layer, Row, Weights
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.cut import cut, swap
 
@@ -93,6 +93,22 @@ def test_filters_and_rows():
     rows = np.broadcast_to(np.array([0, 1, 0])[:, None], (2, 3, 4))
     np.testing.assert_array_equal(only(Row(), scores, 1), rows)
     assert Filter(pool="max").scored(jnp.asarray(scores, jnp.float32)).tolist() == [6, 6, 6, 5]
+
+
+def test_whole_layers_by_hand():
+    """Of three layers the one of the lowest mean goes, or of the lowest maximum."""
+    scores = {"a": jnp.array([[9.0, 0], [0, 0]]), "b": jnp.full((2, 3), 2.0), "c": jnp.eye(3)}
+    masks = jax.tree.map(lambda s: jnp.ones(s.shape, bool), scores)
+    for pool, gone in (("mean", "c"), ("max", "c")):
+        kept = cut(Layer(pool), scores, masks, 2)
+        assert {name: bool(mask.all()) for name, mask in kept.items()} == {
+            name: name != gone for name in scores
+        }
+        assert not kept[gone].any()
+    assert [n for n, m in cut(Layer("mean"), scores, masks, 1).items() if m.any()] == ["a"]
+    low = {**scores, "a": jnp.array([[0.5, 0.5], [0.5, 0.5]])}
+    assert not cut(Layer("max"), low, masks, 2)["a"].any()
+    assert not cut(Layer("mean"), low, masks, 2)["c"].any()
 
 
 @each_structure
