@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_jax import learning, randomness
 from kd_jax import optim as optim_lib
-from kd_jax import randomness
 from kd_jax import step as step_lib
 from kd_jax.batch import Batch
 from kd_jax.objective import Settings, total
@@ -24,7 +24,8 @@ Array = jax.Array
 Shown = Sequence[tuple[Batch, Any]]  # batches, each with the teacher's part in it
 # Of what a state carries these are not masked: a distillation term's projector is no part of the
 # network, whatever its parameters are called, and what is saved will be masked when it is put back.
-APART = ("terms", "terms_opt_state", "saved", "thresholds")
+# What a criterion learns says which weights may come back.
+APART = ("terms", "terms_opt_state", "saved", "thresholds", "learned")
 
 
 def change_masks(
@@ -50,7 +51,7 @@ def change_masks(
         moments = optim_lib.transform(settings.optim).init(state.params)
         return dataclasses.replace(state, opt_state=moments)
     # What an earlier stage pruned keeps its mask; only what this one includes is pruned further.
-    active = active_masks(program, state)
+    active = program.active(state.masks, state.params)
     if action == "measure":
         thresholds = _thresholds(program, state, active, target)
         return dataclasses.replace(state, extra=state.extra | {"thresholds": thresholds})
@@ -58,8 +59,10 @@ def change_masks(
     masks = masks_lib.first(masks, state.masks)
     if action == "rewind":
         state = _rewound(state)
-    if program.straight_through:
+    if program.straight_through or ("learned" in state.extra and action == "prune"):
         return dataclasses.replace(state, masks=masks)
+    if action == "settle":
+        state = learning.settled(program, settings, dataclasses.replace(state, masks=masks))
     return dataclasses.replace(
         state,
         masks=masks,
@@ -77,12 +80,6 @@ def looks_at(program: Program, settings: Settings, action: Action) -> int:
     return max(settings.criterion.looks_at, 1 if grows else 0)
 
 
-def active_masks(program: Program, state: TrainState) -> Tree:
-    """The masks of the layers that the stage prunes; None elsewhere."""
-    given = (program.include, program.exclude, program.structure.fits)
-    return masks_lib.among(state.masks, state.params, *given)
-
-
 def _new_masks(
     program: Program,
     settings: Settings,
@@ -92,6 +89,8 @@ def _new_masks(
     shown: Shown,
     action: Action,
 ) -> Tree:
+    if "learned" in state.extra:
+        active = learning.candidates(state)
     if action in ("free", "choose"):
         active = jax.tree.map(jnp.ones_like, active)
     if action == "free":
@@ -128,7 +127,8 @@ def _thresholds(program: Program, state: TrainState, active: Tree, target: Any) 
 def remember(program: Program, state: TrainState) -> TrainState:
     """The state at step 0 with room for what the schedule remembers."""
     if "thresholds" in program.remembers:
-        zeros = {name: jnp.zeros(()) for name in named_leaves(active_masks(program, state))}
+        active = program.active(state.masks, state.params)
+        zeros = {name: jnp.zeros(()) for name in named_leaves(active)}
         state = dataclasses.replace(state, extra=state.extra | {"thresholds": zeros})
     return _saved(state) if "saved" in program.remembers else state
 
@@ -162,10 +162,10 @@ def evidence(
         # Dense gradients: the masks are passed by, not applied, and the penalty knows of none.
         free = dataclasses.replace(state, step=step, masks=no_masks(state.params))
         parts_of = step_lib.loss_parts(program, settings, free, soft, batch)
-        own = {name: own.params for name, own in state.extra.get("terms", {}).items()}
+        others = step_lib.beside(state)
 
         def loss(params: Tree) -> Array:
-            return total(parts_of(masks_lib.straight_through(state.masks, params), own)[0])
+            return total(parts_of(masks_lib.straight_through(state.masks, params), *others)[0])
 
         return loss
 
@@ -190,6 +190,8 @@ def evidence(
         network=network,
         collections=state.collections,
         shape=program.spec.shape,
+        learned=learning.values(state),
+        structure=program.structure,
     )
 
 

@@ -15,6 +15,7 @@ import tiny_runs
 from kd_jax import jobs, loop
 from kd_jax.checkpoint import Store
 from kd_jax.config import Prune, Train
+from kd_jax.distill import KD
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 from kd_jax.prune import (
@@ -70,6 +71,11 @@ def stage(**names):
     return dataclasses.replace(STAGE, **fields)
 
 
+def named(names):
+    """What a case is called."""
+    return "-".join([names["schedule"], *([names["criterion"]] if "criterion" in names else [])])
+
+
 # Each schedule with another structure, allocation and criterion, so that all occur.
 MIXED = [
     {"schedule": "one_shot", "criterion": "synflow", "allocation": "global", "normalise": "mean"},
@@ -84,10 +90,12 @@ MIXED = [
     {"schedule": "ste", "criterion": "grasp", "allocation": "layer", "amounts": ("hidden=0.9",)},
     {"schedule": "sr_ste", "structure": "n_m"},
     {"schedule": "dns", "allocation": "std"},
+    {"schedule": "cubic", "criterion": "movement", "allocation": "global", "normalise": "l2"},
+    {"schedule": "one_shot", "criterion": "soft_movement", "structure": "filter"},
 ]
 
 
-@pytest.mark.parametrize("names", MIXED, ids=lambda names: names["schedule"])
+@pytest.mark.parametrize("names", MIXED, ids=named)
 def test_laws_hold_and_a_stopped_run_ends_like_another(names, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
     given = stage(**names)
@@ -280,6 +288,32 @@ def test_dns_takes_its_thresholds_once_and_shows_weights_again():
         (
             {"schedule": SCHEDULES["static"], "criterion": CRITERIA["snip"]},
             "criterion SNIP with schedule static, whose mask is random: take schedule one_shot",
+        ),
+        (
+            {"schedule": SCHEDULES["iterative"], "criterion": CRITERIA["movement"]},
+            "criterion Movement with schedule Iterative: while it learns masks are chosen by one_s",
+        ),
+        (
+            {"criterion": CRITERIA["movement"]},
+            "schedule.at 0 with criterion Movement, which has learned nothing by then: set it to",
+        ),
+        (
+            {"criterion": CRITERIA["movement"], "schedule": Cubic(end=0.0)},
+            "schedule.end 0 with criterion Movement, which has learned nothing by then",
+        ),
+        (
+            {"criterion": CRITERIA["soft_movement"], "allocation": "std", "threshold": 1.0},
+            "criterion SoftMovement with allocation std, which cuts |w|: take magnitude",
+        ),
+        (
+            {
+                "criterion": CRITERIA["movement"],
+                "schedule": OneShot(at=0.5),
+                "optim": Optim(name="dot"),
+                "teacher": "train",
+                "terms": {"kd": KD()},
+            },
+            "optim.name dot with criterion Movement, whose gradient is neither's: take sgd",
         ),
         ({"amounts": ("a:0.5",)}, "amounts 'a:0.5' is not of the form PATTERN=SPARSITY"),
     ],

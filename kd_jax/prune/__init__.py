@@ -23,6 +23,7 @@ from kd_jax.prune.evidence import Evidence
 from kd_jax.prune.granularity import NM, STRUCTURES, Block, Filter, Granularity, Row, Weights
 from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
+from kd_jax.prune.learned import Learned, Movement, SoftMovement
 from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
@@ -38,6 +39,8 @@ CRITERIA: dict[str, Criterion] = {
     "obd": OBD(),
     "fisher": Fisher(),
     "wanda": Wanda(),
+    "movement": Movement(),
+    "soft_movement": SoftMovement(),
 }
 
 SCHEDULES: dict[str, Schedule] = {
@@ -83,8 +86,10 @@ __all__ = [
     "Granularity",
     "Group",
     "Iterative",
+    "Learned",
     "Lottery",
     "Magnitude",
+    "Movement",
     "OneShot",
     "Penalty",
     "PruningLoss",
@@ -93,6 +98,7 @@ __all__ = [
     "Row",
     "Schedule",
     "Slimming",
+    "SoftMovement",
     "Static",
     "Structure",
     "SynFlow",

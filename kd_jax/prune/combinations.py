@@ -7,6 +7,8 @@ from kd_jax.prune.allocate import read_amount
 from kd_jax.prune.criteria import Magnitude, Random
 from kd_jax.prune.granularity import NM, Weights
 from kd_jax.prune.growing import DNS, SET, SRSTE, Static
+from kd_jax.prune.learned import Learned
+from kd_jax.prune.schedule import Gradual, OneShot
 
 
 def check(stage: Any) -> None:
@@ -22,6 +24,7 @@ def check(stage: Any) -> None:
     _check_thresholds(stage)
     _check_groups(stage)
     _check_draws(stage)
+    _check_learned(stage)
     require(
         not isinstance(stage.schedule, SRSTE) or stage.optim.name != "dot",
         "optim.name dot with schedule sr_ste, whose decay is neither's gradient: take sgd",
@@ -85,6 +88,28 @@ def _check_groups(stage: Any) -> None:
         not isinstance(stage.schedule, SET),
         f"structure n_m with schedule {type(stage.schedule).__name__}, which moves weights from "
         "group to group: take schedule sr_ste or ste",
+    )
+
+
+def _check_learned(stage: Any) -> None:
+    """What is learned takes some steps, and stands for the masks that other schedules move."""
+    if not isinstance(stage.criterion, Learned):
+        return
+    name, schedule = type(stage.criterion).__name__, stage.schedule
+    require(
+        stage.optim.name != "dot",
+        f"optim.name dot with criterion {name}, whose gradient is neither's: take sgd",
+    )
+    require(
+        isinstance(schedule, OneShot | Gradual),
+        f"criterion {name} with schedule {type(schedule).__name__}: while it learns masks are "
+        "chosen by one_shot, cubic or exponential: take one of these",
+    )
+    late, field = (schedule.at, "at") if isinstance(schedule, OneShot) else (schedule.end, "end")
+    require(
+        late > 0,
+        f"schedule.{field} 0 with criterion {name}, which has learned nothing by then: set it to "
+        "a fraction of training, such as 0.8",
     )
 
 

@@ -11,6 +11,8 @@ An event is (step, sparsity, action, amount); it happens before that step. The a
   unmask what is above, and leave alone what is between.
 - save, rewind: remember all that is trained; prune, then put it back as it was.
 - reset: begin the optimizer's moments anew.
+- settle: the last "prune" of a criterion that learns. Up to it, weights wait behind masks that are
+  chosen anew each time; then those that are masked are gone, and nothing is learned any more.
 
 Beside its events a schedule says once and for all how masks act in the step: they hide weights,
 which are then zero, and so are their gradients; or, with `straight_through`, they hide them in the
@@ -33,6 +35,7 @@ Action = Literal[
     "save",
     "rewind",
     "reset",
+    "settle",
 ]
 
 
