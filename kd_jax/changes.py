@@ -18,14 +18,14 @@ from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import std_thresholds, surgery_thresholds
 from kd_jax.prune.schedule import Action
 from kd_jax.state import TrainState, no_masks
-from kd_jax.tree import Tree, named_leaves
+from kd_jax.tree import Tree, map_named, named_leaves
 
 Array = jax.Array
 Shown = Sequence[tuple[Batch, Any]]  # batches, each with the teacher's part in it
 # Of what a state carries these are not masked: a distillation term's projector is no part of the
 # network, whatever its parameters are called, and what is saved will be masked when it is put back.
 # What a criterion learns says which weights may come back.
-APART = ("terms", "terms_opt_state", "saved", "thresholds", "learned")
+APART = ("terms", "terms_opt_state", "saved", "thresholds", "learned", "drawn", "drawing")
 
 
 def change_masks(
@@ -55,12 +55,17 @@ def change_masks(
     if action == "measure":
         thresholds = _thresholds(program, state, active, target)
         return dataclasses.replace(state, extra=state.extra | {"thresholds": thresholds})
+    if action == "project":
+        return _projected(program, settings, state, active, target, shown)
     masks = _new_masks(program, settings, state, active, target, shown, action)
     masks = masks_lib.first(masks, state.masks)
     if action == "rewind":
         state = _rewound(state)
     if program.straight_through or ("learned" in state.extra and action == "prune"):
         return dataclasses.replace(state, masks=masks)
+    if "drawn" in state.extra:
+        over = jnp.zeros((), bool)
+        state = dataclasses.replace(state, extra=state.extra | {"drawing": over})
     if action == "settle":
         state = learning.settled(program, settings, dataclasses.replace(state, masks=masks))
     return dataclasses.replace(
@@ -74,7 +79,7 @@ def change_masks(
 
 def looks_at(program: Program, settings: Settings, action: Action) -> int:
     """How many batches of the stage's data an action is shown."""
-    if action not in ("prune", "choose", "rewind", "swap"):
+    if action not in ("prune", "choose", "rewind", "swap", "project"):
         return 0
     grows = action == "swap" and program.grows == "gradient"
     return max(settings.criterion.looks_at, 1 if grows else 0)
@@ -102,12 +107,38 @@ def _new_masks(
         if program.allocation == "std":
             theta = std_thresholds(state.params, active, target)
         return masks_lib.below(state.params, active, theta)
-    seen = evidence(program, settings, state, active, shown)
+    seen = evidence(program, settings, _off(state), active, shown)
     if action == "swap":
         growth = _growth(program, seen)
         return cut.swap(program.structure, settings.criterion(seen), growth, active, target)
     scores = Random()(seen) if action == "scatter" else settings.criterion(seen)
     return cut.cut(program.structure, scores, active, target, program.normalise)
+
+
+def _projected(
+    program: Program,
+    settings: Settings,
+    state: TrainState,
+    active: Tree,
+    target: Any,
+    shown: Shown,
+) -> TrainState:
+    """Z = Π(W + U), U ← U + W − Z; the first time U stays zero."""
+    masks = named_leaves(_new_masks(program, settings, state, active, target, shown, "prune"))
+    moved, weights = named_leaves(_off(state).params), named_leaves(state.params)
+    drawing, drawn = state.extra["drawing"], {}
+    for name, (_, u) in state.extra["drawn"].items():
+        z = jnp.where(masks[name], moved[name], 0)
+        drawn[name] = (z, jnp.where(drawing, u + weights[name] - z, u))
+    extra = state.extra | {"drawn": drawn, "drawing": jnp.ones((), bool)}
+    return dataclasses.replace(state, extra=extra)
+
+
+def _off(state: TrainState) -> TrainState:
+    """The state with W + U for W, where weights are drawn to sparse ones."""
+    drawn = state.extra.get("drawn", {})
+    add = lambda name, w: w + drawn[name][1] if name in drawn else w  # noqa: E731
+    return dataclasses.replace(state, params=map_named(add, state.params)) if drawn else state
 
 
 def _growth(program: Program, seen: Evidence) -> Tree:
@@ -130,6 +161,12 @@ def remember(program: Program, state: TrainState) -> TrainState:
         active = program.active(state.masks, state.params)
         zeros = {name: jnp.zeros(()) for name in named_leaves(active)}
         state = dataclasses.replace(state, extra=state.extra | {"thresholds": zeros})
+    if "drawn" in program.remembers:
+        masks = named_leaves(program.active(state.masks, state.params))
+        zeros = lambda mask: jnp.zeros(mask.shape, jnp.float32)  # noqa: E731
+        drawn = {name: (zeros(mask), zeros(mask)) for name, mask in masks.items()}
+        extra = state.extra | {"drawn": drawn, "drawing": jnp.zeros((), bool)}
+        state = dataclasses.replace(state, extra=extra)
     return _saved(state) if "saved" in program.remembers else state
 
 

@@ -18,13 +18,8 @@ from kd_jax.tree import named_leaves
 Array = jax.Array
 Shapes = dict[str, tuple[int, ...]]
 Alive = dict[str, np.ndarray]  # {layer: units that are left, of each run}
-CUTS = (
-    "prune",
-    "scatter",
-    "choose",
-    "rewind",
-    "settle",
-)  # the actions that cut to a number, or a threshold
+# The actions that cut to a number, or a threshold.
+CUTS = ("prune", "scatter", "choose", "rewind", "settle", "project")
 
 
 def events(

@@ -167,6 +167,7 @@ def _settings_of(stage: Stage) -> Settings:
         criterion=criterion,
         learned=criterion.optim(stage.optim) if isinstance(criterion, Learned) else None,
         decay=getattr(stage.schedule, "decay", None) if isinstance(stage, Prune) else None,
+        rho=getattr(stage.schedule, "rho", None) if isinstance(stage, Prune) else None,
         ema=stage.ema,
         teacher_weights=_shares(stage) if distills else (),
         combine=stage.combine if distills else "logits",

@@ -34,6 +34,7 @@ class Settings:
       criterion: how weights are scored where masks change.
       learned: the optimizer's settings for what a criterion trains, or None.
       decay: what the gradient gains of masked weights, of schedules that have it, or None.
+      rho: how much the gradient gains of the way to sparse weights, of schedules that have it.
       peer: which of several peers it is; 0 where there are none.
       teacher_weights: the shares of several teachers.
       combine: how several teachers are; see config_stages.Distill.
@@ -50,6 +51,7 @@ class Settings:
     criterion: Criterion = Magnitude()
     learned: Optim | None = None
     decay: float | None = None
+    rho: float | None = None
     peer: Any = 0
     teacher_weights: tuple[float, ...] = ()
     combine: str = flax.struct.field(pytree_node=False, default="logits")

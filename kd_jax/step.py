@@ -21,6 +21,7 @@ from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.teacher import teach
+from kd_jax.tree import map_named
 
 Array = jax.Array
 
@@ -138,6 +139,8 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
         grads = masks_lib.map_layers(
             lambda _, m, g, w: g if m is None else drawn(m, w, g), state.masks, grads, state.params
         )
+    if settings.rho is not None:
+        grads = _drawn(settings.rho, state, grads)
     updates, opt_state = optim_lib.transform(optim).update(grads, state.opt_state, state.params)
     rate = optim_lib.learning_rate(optim, state.step, program.length)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
@@ -147,6 +150,19 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
         now = {"params": params, "collections": state.collections}
         extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
     return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra)
+
+
+def _drawn(rho: float, state: TrainState, grads: Any) -> Any:
+    """Gradients that have gained ρ·(W − Z + U), while weights are drawn to sparse ones."""
+    drawn, rho = state.extra["drawn"], jnp.where(state.extra["drawing"], rho, 0.0)
+
+    def gained(name: str, g: Array, w: Array) -> Array:
+        if name not in drawn:
+            return g
+        z, u = drawn[name]
+        return g + rho * (w - z + u)
+
+    return map_named(gained, grads, state.params)
 
 
 def epoch_order(program: Program, seed: Array, step: Array, data: Resident) -> Array:

@@ -22,7 +22,7 @@ from kd_jax.prune.cycles import Cyclic, Lottery
 from kd_jax.prune.evidence import Evidence
 from kd_jax.prune.granularity import NM, STRUCTURES, Block, Filter, Granularity, Row, Weights
 from kd_jax.prune.groups import Group, Structure, trace
-from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
+from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, STE, RigL, Static
 from kd_jax.prune.learned import Learned, Movement, SoftMovement
 from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
@@ -56,9 +56,11 @@ SCHEDULES: dict[str, Schedule] = {
     "ste": STE(),
     "sr_ste": SRSTE(),
     "dns": DNS(),
+    "admm": ADMM(),
 }
 
 __all__ = [
+    "ADMM",
     "CHANNEL_CRITERIA",
     "CRITERIA",
     "DNS",

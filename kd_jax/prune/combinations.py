@@ -6,7 +6,7 @@ from kd_jax.errors import require
 from kd_jax.prune.allocate import read_amount
 from kd_jax.prune.criteria import Magnitude, Random
 from kd_jax.prune.granularity import NM, Weights
-from kd_jax.prune.growing import DNS, SET, SRSTE, Static
+from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, Static
 from kd_jax.prune.learned import Learned
 from kd_jax.prune.schedule import Gradual, OneShot
 
@@ -28,6 +28,10 @@ def check(stage: Any) -> None:
     require(
         not isinstance(stage.schedule, SRSTE) or stage.optim.name != "dot",
         "optim.name dot with schedule sr_ste, whose decay is neither's gradient: take sgd",
+    )
+    require(
+        not isinstance(stage.schedule, ADMM) or stage.optim.name != "dot",
+        "optim.name dot with schedule admm, whose pull is neither's gradient: take sgd",
     )
 
 
@@ -59,7 +63,7 @@ def _check_thresholds(stage: Any) -> None:
         "leave them out",
     )
     require(
-        not isinstance(stage.schedule, (Static, SET)),
+        not isinstance(stage.schedule, (Static, SET, ADMM)),
         f"allocation {allocation} with schedule {type(stage.schedule).__name__}, which keeps a "
         "number of weights: set allocation to layer, erk or global",
     )

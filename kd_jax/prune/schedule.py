@@ -11,6 +11,7 @@ An event is (step, sparsity, action, amount); it happens before that step. The a
   unmask what is above, and leave alone what is between.
 - save, rewind: remember all that is trained; prune, then put it back as it was.
 - reset: begin the optimizer's moments anew.
+- project: find the sparse weights that dense ones are drawn to, until they are pruned (see ADMM).
 - settle: the last "prune" of a criterion that learns. Up to it, weights wait behind masks that are
   chosen anew each time; then those that are masked are gone, and nothing is learned any more.
 
@@ -36,6 +37,7 @@ Action = Literal[
     "rewind",
     "reset",
     "settle",
+    "project",
 ]
 
 
@@ -67,7 +69,7 @@ class Schedule:
     grows: ClassVar[Literal["", "random", "gradient"]] = ""
     """By what score a swap grows weights."""
     remembers: ClassVar[tuple[str, ...]] = ()
-    """What the state carries for it: "saved", or "thresholds"."""
+    """What the state carries for it: "saved", "thresholds" or "drawn"."""
 
     def events(self, steps: int, final: float, start: float = 0.0) -> list[Event]:
         """The events of a run of `steps`, in order.
