@@ -64,7 +64,9 @@ GRADUAL: dict[str, Schedule] = {
 }
 LEARNED: dict[str, Schedule] = {
     "movement": Cubic(every=10),
-    "soft_movement": OneShot(at=0.5),
+    "soft_movement": OneShot(at=0.7),
+    "str": OneShot(at=0.7),
+    "l0": OneShot(at=0.7),
 }
 SPARSE_FROM_THE_START = ("static", "set", "rigl", "sr_ste")
 

@@ -154,13 +154,13 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
 
 def _drawn(rho: float, state: TrainState, grads: Any) -> Any:
     """Gradients that have gained ρ·(W − Z + U), while weights are drawn to sparse ones."""
-    drawn, rho = state.extra["drawn"], jnp.where(state.extra["drawing"], rho, 0.0)
+    drawn, pull = state.extra["drawn"], jnp.where(state.extra["drawing"], rho, 0.0)
 
     def gained(name: str, g: Array, w: Array) -> Array:
         if name not in drawn:
             return g
         z, u = drawn[name]
-        return g + rho * (w - z + u)
+        return g + pull * (w - z + u)
 
     return map_named(gained, grads, state.params)
 

@@ -95,6 +95,9 @@ MIXED = [
     {"schedule": "admm", "allocation": "global", "structure": "block"},
     {"schedule": "cubic", "criterion": "movement", "allocation": "global", "normalise": "l2"},
     {"schedule": "one_shot", "criterion": "soft_movement", "structure": "filter"},
+    {"schedule": "exponential", "criterion": "str", "allocation": "global"},
+    {"schedule": "one_shot", "criterion": "l0", "structure": "row"},
+    {"schedule": "cubic", "criterion": "l0", "allocation": "erk"},
 ]
 
 

@@ -10,10 +10,10 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs, loop, many
+from kd_jax import jobs, learning, loop, many, randomness
 from kd_jax.config import Prune, Train
 from kd_jax.optim import Optim
-from kd_jax.prune import CRITERIA, Cubic, Learned, Movement, OneShot, SoftMovement
+from kd_jax.prune import CRITERIA, L0, STR, Cubic, Learned, Movement, OneShot, SoftMovement
 from kd_jax.state import rest
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -95,12 +95,16 @@ def test_masks_of_movement_are_chosen_anew_and_weights_wait_behind_them():
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_at_the_end_weights_are_what_the_network_saw_and_nothing_is_learned_any_more(name):
+def test_it_learns_and_then_weights_are_what_the_network_saw_and_it_learns_no_more(name):
     seen, state, diary = before_and_after(staged(name))
     ((step, action, before, after),) = seen
     assert (step, action) == (6, "settle")
     assert hidden(after.masks).sum() == 2 * (512 - round(0.7 * 512))
     prepared = jobs.prepare([staged(name)], tiny.perceptron(), tiny.digits(), None, (0, 1), 1)
+    begun = prepared.begin(None).extra["learned"]
+    assert begun.going.all()
+    for layer, s in begun.values.items():
+        assert (before.extra["learned"].values[layer] != s).any(), layer
     network = prepared.compiled.rest(prepared.settings, prepared.seeds, before)
     mask = hidden(after.masks)
     np.testing.assert_array_equal(hidden(after.params)[mask], hidden(network.params)[mask])
@@ -112,17 +116,7 @@ def test_at_the_end_weights_are_what_the_network_saw_and_nothing_is_learned_any_
     assert all(np.isfinite(r["train"]["criterion_sparsity"]).all() for r in diary.records)
 
 
-@pytest.mark.parametrize("name", LEARNED)
-def test_it_learns_meanwhile(name):
-    ((_, _, before, _),), _, _ = before_and_after(staged(name))
-    prepared = jobs.prepare([staged(name)], tiny.perceptron(), tiny.digits(), None, (0, 1), 1)
-    begun = prepared.begin(None)
-    assert begun.extra["learned"].going.all()
-    for layer, s in begun.extra["learned"].values.items():
-        assert (before.extra["learned"].values[layer] != s).any(), layer
-
-
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", ["movement", "l0"])
 def test_devices_learn_like_one(name):
     given = staged(name)
     one, several = (tiny_runs.fit(given, devices=n)[0] for n in (1, 4))
@@ -133,6 +127,40 @@ def test_devices_learn_like_one(name):
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_gates_are_those_of_their_seed_and_step():
+    """And at rest they are others than in training: evaluation draws nothing."""
+    given = staged(L0(shut=0.5), schedule=OneShot(at=1.0), epochs=1)
+    prepared = jobs.prepare([given], tiny.perceptron(), tiny.digits(), None, (0, 1), 1)
+    state, told = prepared.begin(None), (prepared.settings, prepared.seeds)
+    values = jax.tree.map(lambda x: x[0], state.extra["learned"].values)
+    one = jax.tree.map(lambda x: x[0] if x.ndim else x, state)
+
+    def seen(seed, step):
+        key = randomness.at_step(seed, "gates", step)
+        return learning.shown(prepared.program, prepared.settings, one, one.params, values, key)[
+            "hidden"
+        ]["kernel"]
+
+    first = seen(0, 0)
+    np.testing.assert_array_equal(first, seen(0, 0))
+    for other in (seen(1, 0), seen(0, 1)):
+        assert (first != other).mean() > 0.5
+    resting = hidden(prepared.compiled.rest(*told, state).params)
+    np.testing.assert_array_equal(resting, hidden(prepared.compiled.rest(*told, state).params))
+    z = L0().gate(state.extra["learned"].values["hidden/kernel"], None)
+    np.testing.assert_allclose(resting, hidden(state.params) * z, rtol=1e-6)
+
+
+def test_a_layer_finds_its_threshold_by_decay():
+    """Without it s stays about where it began; with it, it is on its way to 0."""
+    found = []
+    for decay in (0.0, 0.5):
+        state, _ = tiny_runs.fit(staged(STR(decay=decay), schedule=OneShot(at=1.0)), seeds=(0,))
+        found.append(float(state.extra["learned"].values["hidden/kernel"][0]))
+    assert abs(found[0] + 5) < 0.2
+    assert found[1] > found[0] + 0.5
 
 
 def test_variants_of_the_price_are_what_each_is_alone():

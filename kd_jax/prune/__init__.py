@@ -20,6 +20,7 @@ from kd_jax.prune.criteria import (
 from kd_jax.prune.curvature import OBD, Fisher
 from kd_jax.prune.cycles import Cyclic, Lottery
 from kd_jax.prune.evidence import Evidence
+from kd_jax.prune.gates import L0, STR
 from kd_jax.prune.granularity import NM, STRUCTURES, Block, Filter, Granularity, Row, Weights
 from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, STE, RigL, Static
@@ -41,6 +42,8 @@ CRITERIA: dict[str, Criterion] = {
     "wanda": Wanda(),
     "movement": Movement(),
     "soft_movement": SoftMovement(),
+    "str": STR(),
+    "l0": L0(),
 }
 
 SCHEDULES: dict[str, Schedule] = {
@@ -64,6 +67,7 @@ __all__ = [
     "CHANNEL_CRITERIA",
     "CRITERIA",
     "DNS",
+    "L0",
     "NM",
     "OBD",
     "PENALTIES",
@@ -72,6 +76,7 @@ __all__ = [
     "SNIP",
     "SRSTE",
     "STE",
+    "STR",
     "STRUCTURES",
     "Block",
     "ChannelCriterion",

@@ -123,10 +123,13 @@ class SoftMovement(Movement):
 
     Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", 2020,
     https://arxiv.org/abs/2005.07683. The paper writes S > τ; its code compares σ(S), as here, takes
-    the mean of σ(S) over each layer instead of the sum, and lets λ grow with the schedule.
+    the mean of σ(S) over each layer instead of the sum, lets λ grow with the schedule, and moves S
+    by Adam. Our rate and λ are for sgd, and small data.
     """
 
-    weight: float = 1e-4
+    rate: float = 300.0
+    """Learning rate of S, in multiples of the stage's."""
+    weight: float = 2e-3
     """λ >= 0, the price of an open weight."""
     threshold: float = 0.1
     """τ in (0, 0.5): where S begins, at 0, all are open."""
