@@ -59,7 +59,9 @@ class STR(Learned):
 @traceable
 class L0(Learned):
     """Gates z of hard-concrete distributions on units, weights or those of the structure: W' = W z,
-    with λ times the expected number of open weights in the loss. With u uniform in (0, 1),
+    with λ times the expected number of open weights in the loss.
+
+    With u uniform in (0, 1),
 
     z = clip(σ((log u − log(1 − u) + log α) / β)·(ζ − γ) + γ, 0, 1),
     P(z ≠ 0) = σ(log α − β log(−γ/ζ)),
