@@ -13,7 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
-from kd_jax.prune import Evidence, allocate, sensitivity
+from kd_jax.prune import Evidence, Learned, allocate, sensitivity
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, no_masks, start
 from kd_jax.tree import named_leaves
@@ -94,9 +94,11 @@ def _check_criterion(stage: Prune, model: Model, data: Dataset, variables: Any) 
         others = {name: part for name, part in variables.items() if name != "params"}
         forward = lambda p, c, x, train: model.forward({"params": p, **c}, x, train, key)[0].logits  # noqa: E731
         given = (stage.include, stage.exclude, stage.structure.fits)
+        masks, criterion = masks_lib.start(params, *given), stage.criterion
+        learned = isinstance(criterion, Learned)
         seen = Evidence(
             params=params,
-            masks=masks_lib.start(params, *given),
+            masks=masks,
             key=key,
             losses=(lambda p: jnp.sum(forward(p, others, inputs, True).astype(jnp.float32)),),
             inputs=(inputs,),
@@ -104,8 +106,10 @@ def _check_criterion(stage: Prune, model: Model, data: Dataset, variables: Any) 
             network=forward,
             collections=others,
             shape=data.spec.shape,
+            learned=criterion.start(params, masks, stage.structure, key) if learned else {},
+            structure=stage.structure,
         )
-        return stage.criterion(seen)
+        return criterion(seen)
 
     jax.eval_shape(score, variables, inputs, jax.random.key(0))
 

@@ -9,12 +9,19 @@ from rich.text import Text
 
 from kd_jax.distill.methods import methods
 from kd_jax.errors import UsageError
+from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, STRUCTURES
 
-HELP = """usage: python run.py list [terms]
+HELP = """usage: python run.py list [terms|pruning]
 
 The experiments: what, on which data, at what cost; or the distillation terms: what the student
-learns, and who published it.
+learns, and who published it; or what a pruning stage can choose from.
 """
+CHOICES = {
+    "criterion": CRITERIA,
+    "structure": STRUCTURES,
+    "schedule": SCHEDULES,
+    "penalty": PENALTIES,
+}
 
 
 def main(arguments: list[str], console: Console, experiments: Sequence[str]) -> None:
@@ -25,8 +32,13 @@ def main(arguments: list[str], console: Console, experiments: Sequence[str]) -> 
         for method in methods():
             paper = f"{method.authors}, {method.title}, {method.year}, {method.link}"
             _show(console, method.name, [method.about, paper if method.title else "–"])
+    elif arguments == ["pruning"]:
+        for field, table in CHOICES.items():
+            for name, entry in table.items():
+                about = (type(entry).__doc__ or "").split("\n\n")[0]
+                _show(console, name, [f"--prune.{field} {name}", " ".join(about.split())])
     elif arguments:
-        raise UsageError(f"list takes nothing, or terms, but got {' '.join(arguments)}")
+        raise UsageError(f"list takes nothing, terms or pruning, but got {' '.join(arguments)}")
     else:
         for name in experiments:
             _show(console, name, _facts(name))

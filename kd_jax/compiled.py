@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_jax import changes, lessons, randomness
+from kd_jax import changes, learning, lessons, randomness, scoring
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
 from kd_jax.calibration import calibrated
@@ -44,6 +44,7 @@ class Compiled:
       change_masks: (state, (action, target), teacher, data) -> state; the state is donated. With
         variants, the target is [V]. For streamed data, batches take the place of the data: those
         of the next steps, as many as `changes.looks_at` says.
+      rest: (state) -> the network that it holds, as it is evaluated.
       norms: (state, teacher, data, order) -> {part of the loss: norm of its gradient [S·V]} in the
         step before. For streamed data a batch takes the place of the data, and there is no order.
       order: (step, data) -> the examples' order [S, N] in the epoch of this step.
@@ -56,6 +57,7 @@ class Compiled:
     single: Any
     step: Any
     change_masks: Callable[..., TrainState]
+    rest: Callable[..., Snapshot]
     norms: Callable[..., Metrics]
     order: Callable[..., Array]
     record: Callable[..., tuple[Array, Array]]
@@ -106,6 +108,7 @@ def build(program: Program, loop: bool) -> Compiled:
         step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
         norms=_norms(program),
         change_masks=_changes(program),
+        rest=compiled(over_runs(functools.partial(learning.rest, program), (STATE,))),
         order=order,
         record=jax.jit(over_seeds(record, (RUN, RUN, SAME, SAME)), out_shardings=home),
     )
@@ -122,7 +125,7 @@ def _changes(program: Program) -> Callable[..., TrainState]:
                 soft = None if teacher is None else teacher.variables
                 shown = [(batch, soft) for batch in data]
             else:
-                shown = changes.upcoming(program, settings.seed, state.step, teacher, data, count)
+                shown = scoring.upcoming(program, settings.seed, state.step, teacher, data, count)
             return changes.change_masks(program, settings, state, target, shown, action)
 
         mapped = over_runs(change, (STATE, VARIANT, RUN, SAME), STATE)
@@ -200,7 +203,7 @@ def _starter(program: Program) -> Callable[..., TrainState]:
             snapshot = dataclasses.replace(snapshot, masks=masks)
         terms = lessons.begin(program, settings.terms, settings.seed, labels)
         state = state_lib.start(snapshot, settings.optim, settings.ema is not None, terms)
-        return changes.remember(program, state)
+        return changes.remember(program, learning.begin(program, settings, state))
 
     def start(settings, seeds, snapshot, labels):
         return over_runs(one, (RUN, SAME), STATE)(settings, seeds, snapshot, labels)

@@ -9,16 +9,17 @@ import numpy as np
 
 from kd_jax.config import Prune, Shrink, Stage
 from kd_jax.errors import require
-from kd_jax.prune import allocate
+from kd_jax.prune import Learned, allocate
 from kd_jax.prune import masks as masks_lib
-from kd_jax.prune.schedule import Action
+from kd_jax.prune.schedule import Action, Event
 from kd_jax.state import TrainState
 from kd_jax.tree import named_leaves
 
 Array = jax.Array
 Shapes = dict[str, tuple[int, ...]]
 Alive = dict[str, np.ndarray]  # {layer: units that are left, of each run}
-CUTS = ("prune", "scatter", "choose", "rewind")  # the actions that cut to a number, or a threshold
+# The actions that cut to a number, or a threshold.
+CUTS = ("prune", "scatter", "choose", "rewind", "settle", "project")
 
 
 def events(
@@ -63,10 +64,10 @@ def _targets(
     stage: Prune, steps: int, shapes: Shapes, alive: Alive
 ) -> list[tuple[int, Action, Any]]:
     """(step, action, target) of one variant, whose layers have lost what is not `alive` [S]."""
-    schedule, final = stage.schedule, stage.sparsity
+    final = stage.sparsity
     if stage.allocation in ("threshold", "std"):
         cuts = (*CUTS, "measure")
-        found = schedule.events(steps, final)
+        found = _scheduled(stage, steps)
         return [
             (e.step, e.action, stage.threshold if e.action in cuts else e.amount) for e in found
         ]
@@ -85,7 +86,7 @@ def _targets(
     already = 1 - max(np.sum(list(alive.values()), axis=0)) / sum(sizes.values())
     already = already if stage.budget == "units" else 0.0
     left, targets = {name: int(np.min(counts)) for name, counts in alive.items()}, []
-    for event in schedule.events(steps, final, min(already, final)):
+    for event in _scheduled(stage, steps, min(already, final)):
         target = event.amount
         if event.action in CUTS:
             target = count(event.sparsity, left)
@@ -94,6 +95,14 @@ def _targets(
             left = sizes
         targets.append((event.step, event.action, target))
     return targets
+
+
+def _scheduled(stage: Prune, steps: int, start: float = 0.0) -> list[Event]:
+    """The schedule's events, of which the last one settles what a criterion has learned."""
+    found = stage.schedule.events(steps, stage.sparsity, start)
+    if not isinstance(stage.criterion, Learned):
+        return found
+    return [*found[:-1], found[-1]._replace(action="settle")]
 
 
 def alive_of(mask: Array) -> np.ndarray:
@@ -123,7 +132,7 @@ def event_steps(stage: Stage, steps: int) -> list[tuple[int, Action]]:
     """When masks change, in a stage of so many steps, and by what."""
     if not isinstance(stage, Prune):
         return []
-    return [(event.step, event.action) for event in stage.schedule.events(steps, stage.sparsity)]
+    return [(event.step, event.action) for event in _scheduled(stage, steps)]
 
 
 def pruning(stage: Prune, steps: int) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import changes, jobs, shrinking
+from kd_jax import jobs, scoring, shrinking
 from kd_jax.augment import normalise
 from kd_jax.config import Prune, Shrink
 from kd_jax.data import Split
 from kd_jax.errors import require
 from kd_jax.forward import Model, Variables
 from kd_jax.many import SAME, STATE, over_runs
-from kd_jax.prune import NM, Structure, sensitivity, unit_evidence
+from kd_jax.prune import NM, Learned, Structure, sensitivity, unit_evidence
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
 from kd_jax.tree import named_leaves
@@ -77,6 +77,10 @@ def curves(run: Run, stage: str, batches: int = 2) -> Curves:
         not isinstance(description.structure, NM),
         f"stage {stage} keeps as many of each group of weights: there are no curves of it",
     )
+    require(
+        not isinstance(description.criterion, Learned),
+        f"stage {stage} learns in training which weights matter: there are no curves of its start",
+    )
     return _of_masks(run, stage, description, batches)
 
 
@@ -92,16 +96,16 @@ def _of_masks(run: Run, stage: str, description: Prune, batches: int) -> Curves:
 
     def one(settings, state, data):
         count = max(settings.criterion.looks_at, batches)
-        shown = changes.upcoming(program, settings.seed, state.step, None, data, count)
-        active = changes.active_masks(program, state)
-        seen = changes.evidence(program, settings, state, active, shown)
-        loss = changes.loss_of_masks(seen, batches)
+        shown = scoring.upcoming(program, settings.seed, state.step, None, data, count)
+        active = program.active(state.masks, state.params)
+        seen = scoring.evidence(program, settings, state, active, shown)
+        loss = scoring.loss_of_masks(program, settings, state, shown[:batches])
         return sensitivity.curves(program.structure, settings.criterion(seen), active, loss)
 
     state = ready.begin(ready.put(start))
     scan = jax.jit(over_runs(one, (STATE, SAME)))
     kept, losses = jax.device_get(scan(ready.settings, ready.seeds, state, ready.resident))
-    names = [*named_leaves(changes.active_masks(program, state))]
+    names = [*named_leaves(program.active(state.masks, state.params))]
     ended = named_leaves(run.network(stage, seeds).masks)
     chosen = np.array([1 - float(jnp.mean(ended[name])) for name in names])
     return Curves(stage, names, *_mean(kept, losses), chosen)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax import compiled, hosts, lessons, many
-from kd_jax import state as state_lib
 from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape, train_size
 from kd_jax.config import Distill, Prune, Stage
@@ -23,7 +22,7 @@ from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings, part_names
 from kd_jax.program import Program, Resident, Teacher
-from kd_jax.prune import Magnitude
+from kd_jax.prune import Learned, Magnitude
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.stream import View, stream
 
@@ -158,6 +157,7 @@ def settings_of(*variants: Stage) -> Settings:
 
 def _settings_of(stage: Stage) -> Settings:
     distills = isinstance(stage, Distill)
+    criterion = stage.criterion if isinstance(stage, Prune) else Magnitude()
     return Settings(
         seed=0,
         optim=stage.optim,
@@ -165,8 +165,10 @@ def _settings_of(stage: Stage) -> Settings:
         hard_weight=stage.hard_weight if distills else 1.0,
         terms=stage.terms if distills else {},
         penalty=stage.penalty if isinstance(stage, Prune) else None,
-        criterion=stage.criterion if isinstance(stage, Prune) else Magnitude(),
+        criterion=criterion,
+        learned=criterion.optim(stage.optim) if isinstance(criterion, Learned) else None,
         decay=getattr(stage.schedule, "decay", None) if isinstance(stage, Prune) else None,
+        rho=getattr(stage.schedule, "rho", None) if isinstance(stage, Prune) else None,
         ema=stage.ema,
         teacher_weights=_shares(stage) if distills else (),
         combine=stage.combine if distills else "logits",
@@ -202,7 +204,8 @@ def job_of(
     predict = compiled.predictor(program.model, data.spec, home)
 
     def validate(state: TrainState) -> list[float]:
-        logits, labels = predictions(predict, state_lib.rest(state), data.validation)
+        network = prepared.compiled.rest(prepared.settings, prepared.seeds, state)
+        logits, labels = predictions(predict, network, data.validation)
         return accuracy(logits, labels).tolist()
 
     def sparsity(state: TrainState) -> list[float]:

@@ -12,7 +12,7 @@ from kd_jax.distill import Lesson, LogitTerm, Own, Term, cross_entropy
 from kd_jax.distill.members import adaptive, mean_of_losses
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
-from kd_jax.prune import Criterion, Magnitude, Penalty
+from kd_jax.prune import Criterion, Learned, Magnitude, Penalty
 from kd_jax.tree import Tree
 
 Array = jax.Array
@@ -32,7 +32,9 @@ class Settings:
       penalty: a loss of the parameters, or None.
       ema: decay of the parameters' average, or None.
       criterion: how weights are scored where masks change.
+      learned: the optimizer's settings for what a criterion trains, or None.
       decay: what the gradient gains of masked weights, of schedules that have it, or None.
+      rho: how much the gradient gains of the way to sparse weights, of schedules that have it.
       peer: which of several peers it is; 0 where there are none.
       teacher_weights: the shares of several teachers.
       combine: how several teachers are; see config_stages.Distill.
@@ -47,7 +49,9 @@ class Settings:
     penalty: Penalty | None
     ema: float | None
     criterion: Criterion = Magnitude()
+    learned: Optim | None = None
     decay: float | None = None
+    rho: float | None = None
     peer: Any = 0
     teacher_weights: tuple[float, ...] = ()
     combine: str = flax.struct.field(pytree_node=False, default="logits")
@@ -59,6 +63,8 @@ def no_metrics(settings: Settings, seeds: int) -> Metrics:
     names = ["hard", "loss", "accuracy", *settings.terms]
     if settings.penalty is not None:
         names += [f"penalty_{part}" for part in settings.penalty.parts]
+    if isinstance(settings.criterion, Learned):
+        names += [f"criterion_{part}" for part in settings.criterion.parts]
     return {name: jnp.zeros((seeds * settings.variants,), jnp.float32) for name in names}
 
 
@@ -69,6 +75,7 @@ def objective(
     weights: Array,
     params: Any,
     masks: Any,
+    learned: Metrics | None = None,
 ) -> tuple[dict[str, Array], tuple[Metrics, dict[str, Tree]]]:
     """(parts of the loss, (means over the batch to report, {term: its next state})).
 
@@ -78,6 +85,8 @@ def objective(
 
     Args:
       owns: {name: what the term carries}, for those that carry anything.
+      learned: {part: value} of a criterion that learns; its price, if it has one, is a part of the
+        loss.
     """
     count = jnp.maximum(jnp.sum(weights), 1.0)
     mean = lambda values: jnp.sum(values * weights) / count if values.ndim else values  # noqa: E731
@@ -98,6 +107,9 @@ def objective(
         value, of_penalty = settings.penalty(params, masks)
         parts["penalty"] = settings.penalty.weight * value
         metrics |= {f"penalty_{name}": part for name, part in of_penalty.items()}
+    if learned is not None:
+        parts |= {"criterion": learned["price"]} if "price" in learned else {}
+        metrics |= {f"criterion_{name}": part for name, part in learned.items()}
     correct = jnp.argmax(lesson.student.logits, axis=-1) == lesson.labels
     metrics |= {"loss": total(parts), "accuracy": mean(correct.astype(jnp.float32))}
     return parts, (jax.tree.map(lambda x: x.astype(jnp.float32), metrics), states)
@@ -119,4 +131,7 @@ def total(parts: dict[str, Array]) -> Array:
 
 def part_names(settings: Settings) -> list[str]:
     """The names of the loss's parts."""
-    return ["hard", *settings.terms, *(["penalty"] if settings.penalty is not None else [])]
+    criterion = settings.criterion
+    priced = isinstance(criterion, Learned) and "price" in criterion.parts
+    others = {"penalty": settings.penalty is not None, "criterion": priced}
+    return ["hard", *settings.terms, *(name for name, there in others.items() if there)]

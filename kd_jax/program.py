@@ -76,6 +76,11 @@ class Program:
         """Steps of a training, over which the learning rate falls."""
         return self.steps if self.rewound is None else self.rewound[0]
 
+    def active(self, masks: Any, params: Any) -> Any:
+        """The masks of the layers that the stage prunes; None elsewhere."""
+        which = (self.include, self.exclude, self.structure.fits)
+        return masks_lib.among(masks, params, *which)
+
     def position(self, step: Any) -> Any:
         """Which step of a training the stage's step is: of it are functions the learning rate, the
         order of the data and all randomness."""

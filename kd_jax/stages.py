@@ -81,7 +81,7 @@ def run(
             soft = teacher_of(prepared, teacher, outputs, replay)
     job = job_of(prepared, soft, state)
     state = fit(job, state, store, report, save_seconds, name)
-    snapshot = jax.jit(state_lib.rest)(state)
+    snapshot = prepared.compiled.rest(prepared.settings, prepared.seeds, state)
     jax.block_until_ready(snapshot)
     _warn_of_empty_layers(snapshot, report)
     seconds = time.monotonic() - began

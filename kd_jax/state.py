@@ -48,7 +48,10 @@ class TrainState:
       extra: what only some runs carry: "ema", the averages {"params": ..., "collections": ...};
         "terms", what distillation terms carry {name: Own}, and "terms_opt_state", the moments of
         what of it is trained; "saved", what a schedule will put back, {"params", "collections",
-        "opt_state", "extra"}, and "thresholds", {layer: θ}.
+        "opt_state", "extra"}, and "thresholds", {layer: θ}; "learned", what a criterion that learns
+        carries, see learning.Carried; "drawn",
+        {layer: (Z, U)}, the sparse weights that dense ones are drawn to and what was amiss so far,
+        and "drawing", whether they are.
     """
 
     step: Array

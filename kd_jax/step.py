@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_jax import lessons, randomness
+from kd_jax import learning, lessons, randomness
 from kd_jax import optim as optim_lib
 from kd_jax.augment import augment, normalise
 from kd_jax.batch import Batch
@@ -21,6 +21,7 @@ from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.teacher import teach
+from kd_jax.tree import map_named
 
 Array = jax.Array
 
@@ -35,20 +36,25 @@ def train_step(
     done = state.step
     state = dataclasses.replace(state, step=program.position(done))
     parts_of = loss_parts(program, settings, state, soft, batch)
-    owns: dict[str, Own] = state.extra.get("terms", {})
-    trained = (state.params, {name: own.params for name, own in owns.items()})
-
+    trained = (state.params, *beside(state))
     gradient = _gradient_of_two if settings.optim.name == "dot" else _gradient
-    (grads, own_grads), told = gradient(settings, parts_of, trained)
+    (grads, own_grads, learned_grads), told = gradient(settings, parts_of, trained)
     collections, metrics, states = told
     state = dataclasses.replace(state, collections=collections)
     state = lessons.move(program, settings, state, own_grads, states)
+    state = learning.move(program, settings, state, learned_grads)
     state = _update(program, settings, state, grads)
     return dataclasses.replace(state, step=done + 1), metrics
 
 
+def beside(state: TrainState) -> tuple[Any, Any]:
+    """What is trained beside the parameters: (of distillation terms, of the criterion)."""
+    terms: dict[str, Own] = state.extra.get("terms", {})
+    return {name: own.params for name, own in terms.items()}, learning.values(state)
+
+
 def _gradient(settings: Settings, parts_of: Callable, trained: Any) -> tuple[Any, Any]:
-    """(gradients of the loss by (params, what terms train), what the parts told)."""
+    """(gradients of the loss by (params, *beside), what the parts told)."""
     del settings
 
     def loss(trained):
@@ -76,22 +82,24 @@ def _gradient_of_two(settings: Settings, parts_of: Callable, trained: Any) -> tu
 def loss_parts(
     program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
 ) -> Callable:
-    """(params, what terms train) -> (parts of the loss on a batch, (the network's new collections,
-    metrics, {term: next state})): all of a step that is differentiated."""
+    """(params, *beside) -> (parts of the loss on a batch, (the network's new collections, metrics,
+    {term: next state})): all of a step that is differentiated."""
     batch = views(program, settings.seed, state.step // program.steps_per_epoch, batch)
     lesson = lessons.lesson(program, settings, state, batch, soft)
     key = randomness.at_step(settings.seed, "dropout", state.step)
     key = lessons.own_key(program, settings, key)
     owns: dict[str, Own] = state.extra.get("terms", {})
-    hide = masks_lib.straight_through if program.straight_through else masks_lib.apply
+    gates = randomness.at_step(settings.seed, "gates", state.step)
+    gates = lessons.own_key(program, settings, gates)
 
-    def parts_of(params, own_params):
-        params = hide(state.masks, params)
+    def parts_of(params, own_params, values):
+        params = learning.shown(program, settings, state, params, values, gates)
         variables = {"params": params, **state.collections}
         outputs, collections = program.model.forward(variables, batch.inputs, train=True, key=key)
         carried = {name: Own(own_params[name], own.state) for name, own in owns.items()}
         told = lessons.heard(program, settings, lesson, outputs, params)
-        given = (carried, batch.weights, params, state.masks)
+        learned = learning.told(program, settings, state, params, values)
+        given = (carried, batch.weights, params, state.masks, learned)
         parts, (metrics, states) = objective(settings, told, *given)
         return parts, (collections, metrics, states)
 
@@ -114,8 +122,8 @@ def gradient_norms(
     """{part of the loss: the norm of its gradient by all parameters}, of one batch."""
     state = dataclasses.replace(state, step=program.position(state.step))
     parts_of = loss_parts(program, settings, state, soft, batch)
-    own_params = {name: own.params for name, own in state.extra.get("terms", {}).items()}
-    parts, pullback, _ = jax.vjp(lambda p: parts_of(p, own_params), state.params, has_aux=True)
+    others = beside(state)
+    parts, pullback, _ = jax.vjp(lambda p: parts_of(p, *others), state.params, has_aux=True)
     # One backward pass, mapped over the parts.
     rows = dict(zip(parts, jnp.eye(len(parts), dtype=jnp.float32), strict=True))
     norms = jax.vmap(lambda part: optax.tree.norm(pullback(part)[0]))(rows)
@@ -131,6 +139,8 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
         grads = masks_lib.map_layers(
             lambda _, m, g, w: g if m is None else drawn(m, w, g), state.masks, grads, state.params
         )
+    if settings.rho is not None:
+        grads = _drawn(settings.rho, state, grads)
     updates, opt_state = optim_lib.transform(optim).update(grads, state.opt_state, state.params)
     rate = optim_lib.learning_rate(optim, state.step, program.length)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
@@ -140,6 +150,19 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
         now = {"params": params, "collections": state.collections}
         extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
     return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra)
+
+
+def _drawn(rho: float, state: TrainState, grads: Any) -> Any:
+    """Gradients that have gained ρ·(W − Z + U), while weights are drawn to sparse ones."""
+    drawn, pull = state.extra["drawn"], jnp.where(state.extra["drawing"], rho, 0.0)
+
+    def gained(name: str, g: Array, w: Array) -> Array:
+        if name not in drawn:
+            return g
+        z, u = drawn[name]
+        return g + pull * (w - z + u)
+
+    return map_named(gained, grads, state.params)
 
 
 def epoch_order(program: Program, seed: Array, step: Array, data: Resident) -> Array:

@@ -4,7 +4,7 @@ import jax
 import pytest
 from calls import refused
 
-from kd_jax import chips, cli, cli_plan, pipeline
+from kd_jax import chips, cli, cli_list, cli_plan, pipeline
 from kd_jax.progress import Screen
 
 # Verbs and help ------------------------------------------------------------------------------
@@ -67,6 +67,15 @@ def test_help_of_an_experiment_lists_its_flags(call, name, word):
         assert "Fraction of the prunable weights that are zero at the end" in out
         assert f"python run.py run {name}" in out
         assert len(out.splitlines()) > 100
+
+
+def test_list_shows_what_a_pruning_stage_can_choose(call):
+    status, out, _ = call("list", "pruning")
+    assert status == 0
+    for field, table in cli_list.CHOICES.items():
+        for name in table:
+            assert f" --prune.{field} {name} " in out
+    assert "S, summed over training: S ← S − η ∂L/∂S" in out
 
 
 def test_list_shows_every_experiment_in_full(call, monkeypatch):
@@ -133,7 +142,7 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
         (["plan", "digits", "--batch", "x", "--topology=v5e:2x2"], "--batch 'x': must be a whole"),
         (["plan", "digits", "--batch", "1", "2"], "--batch takes one value, but got 1 2"),
         (["plan", "digits", "--sedes", "3"], "unknown flag --sedes. Did you mean --seeds?"),
-        (["list", "x"], "list takes nothing, or terms, but got x"),
+        (["list", "x"], "list takes nothing, terms or pruning, but got x"),
         (["evaluate"], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", ""], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", "a", "b"], "evaluate takes one run; use report for several"),

@@ -15,9 +15,11 @@ import tiny_runs
 from kd_jax import jobs, loop
 from kd_jax.checkpoint import Store
 from kd_jax.config import Prune, Train
+from kd_jax.distill import KD
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 from kd_jax.prune import (
+    ADMM,
     CRITERIA,
     DNS,
     SCHEDULES,
@@ -56,6 +58,7 @@ SHORT = SCHEDULES | {
     "rigl": RigL(every=2),
     "ste": STE(every=2),
     "sr_ste": SRSTE(every=3),
+    "admm": ADMM(rho=0.1, begin=0.1, every=3),
 }
 
 
@@ -68,6 +71,11 @@ def stage(**names):
     if names.get("structure") == "n_m":
         fields = {"sparsity": 0.5, **fields}
     return dataclasses.replace(STAGE, **fields)
+
+
+def named(names):
+    """What a case is called."""
+    return "-".join([names["schedule"], *([names["criterion"]] if "criterion" in names else [])])
 
 
 # Each schedule with another structure, allocation and criterion, so that all occur.
@@ -86,10 +94,16 @@ MIXED = [
     {"schedule": "ste", "criterion": "grasp", "allocation": "layer", "amounts": ("hidden=0.9",)},
     {"schedule": "sr_ste", "structure": "n_m"},
     {"schedule": "dns", "allocation": "std"},
+    {"schedule": "admm", "allocation": "global", "structure": "block"},
+    {"schedule": "cubic", "criterion": "movement", "allocation": "global", "normalise": "l2"},
+    {"schedule": "one_shot", "criterion": "soft_movement", "structure": "filter"},
+    {"schedule": "exponential", "criterion": "str", "allocation": "global"},
+    {"schedule": "one_shot", "criterion": "l0", "structure": "row"},
+    {"schedule": "cubic", "criterion": "l0", "allocation": "erk"},
 ]
 
 
-@pytest.mark.parametrize("names", MIXED, ids=lambda names: names["schedule"])
+@pytest.mark.parametrize("names", MIXED, ids=named)
 def test_laws_hold_and_a_stopped_run_ends_like_another(names, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
     given = stage(**names)
@@ -258,6 +272,80 @@ def test_dns_takes_its_thresholds_once_and_shows_weights_again():
     assert any((b & ~a).any() for a, b in itertools.pairwise(steps))
 
 
+def test_admm_draws_weights_to_their_projection():
+    """By hand: Z = Π(W) and then Π(W + U), U = Σ (W − Z), and W less η times the gradient, which is
+    that of a step without them and ρ (W − Z + U)."""
+    optim = Optim(learning_rate=0.1, momentum=0.0, schedule="constant")
+    given = stage(schedule=ADMM(rho=0.3, end=0.9), ema=None, optim=optim)
+    prepared = jobs.prepare([given], tiny.perceptron(), tiny.digits(), None, (0,), 1)
+    keep, told = (
+        {"hidden/kernel": 154, "classifier/kernel": 24},
+        (prepared.settings, prepared.seeds),
+    )
+
+    def stepped(state):
+        zeros = loop.no_metrics(prepared.settings, 1)
+        return prepared.compiled.advance(*told, state, zeros, None, prepared.resident, 1)[0]
+
+    def kernels(state):
+        return [np.array(x) for x in (hidden(state.params), *drawn(state))]
+
+    def drawn(state):
+        return [x[0] for x in state.extra["drawn"]["hidden/kernel"]]
+
+    def projected(w):
+        return np.where(np.abs(w) >= np.sort(np.abs(w), axis=None)[-154], w, 0)
+
+    state = prepared.begin(None)
+    like = stepped(jax.tree.map(jnp.copy, state))  # not drawn yet
+    state = prepared.compiled.change_masks(*told, state, ("project", keep))
+    w, z, u = kernels(state)
+    np.testing.assert_array_equal(z, projected(w))
+    assert not u.any()
+    assert np.count_nonzero(z) == 154
+    state = stepped(state)
+    pulled, _, _ = kernels(state)
+    np.testing.assert_allclose(
+        pulled, hidden(like.params) - 0.1 * 0.3 * (w - z), rtol=1e-5, atol=1e-7
+    )
+    state = prepared.compiled.change_masks(*told, state, ("project", keep))
+    w, z, u = kernels(state)
+    np.testing.assert_array_equal(z, projected(w))
+    np.testing.assert_allclose(u, w - z, rtol=1e-6)
+    state = prepared.compiled.change_masks(*told, state, ("project", keep))
+    _, z, more = kernels(state)
+    np.testing.assert_array_equal(z, projected(w + u))
+    np.testing.assert_allclose(more, u + w - z, rtol=1e-6)
+    assert hidden(state.masks).all()
+    state = prepared.compiled.change_masks(*told, state, ("prune", keep))
+    np.testing.assert_array_equal(hidden(state.masks), projected(w + more) != 0)
+    np.testing.assert_array_equal(hidden(state.params), np.where(hidden(state.masks), w, 0))
+    again = stepped(jax.tree.map(jnp.copy, state))
+    other = dataclasses.replace(prepared.settings, rho=9.0)
+    zeros = loop.no_metrics(prepared.settings, 1)
+    last = prepared.compiled.advance(
+        other, prepared.seeds, state, zeros, None, prepared.resident, 1
+    )
+    assert not tiny.differences(again, last[0])  # nothing is drawn any more
+
+
+def test_what_is_drawn_harder_is_nearer_to_its_projection():
+    """And several ρ train in one program."""
+    given = [stage(schedule=ADMM(rho=rho, every=4, end=1.0), ema=None) for rho in (1e-4, 3.0)]
+    seen = {}
+    original = loop._Runner.change
+
+    def change(self, step, state, event):
+        seen[event[0]] = np.array(state.params["hidden"]["kernel"])
+        return original(self, step, state, event)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Runner, "change", change)
+        tiny_runs.fit(given, seeds=(0,))
+    sizes = np.sort(np.abs(seen["prune"]).reshape(2, -1), axis=1)[:, : 512 - 154]
+    assert np.linalg.norm(sizes[1]) < 0.5 * np.linalg.norm(sizes[0])
+
+
 # What does not go together
 
 
@@ -307,7 +395,58 @@ def test_dns_takes_its_thresholds_once_and_shows_weights_again():
             {"structure": STRUCTURES["layer"], "allocation": "global", "schedule": RigL()},
             "structure layer with schedule RigL",
         ),
+        (
+            {"schedule": SCHEDULES["iterative"], "criterion": CRITERIA["movement"]},
+            "criterion Movement with schedule Iterative: while it learns masks are chosen by one_s",
+        ),
+        (
+            {"criterion": CRITERIA["movement"]},
+            "schedule.at 0 with criterion Movement, which has learned nothing by then: set it to",
+        ),
+        (
+            {"criterion": CRITERIA["movement"], "schedule": Cubic(end=0.0)},
+            "schedule.end 0 with criterion Movement, which has learned nothing by then",
+        ),
+        (
+            {"criterion": CRITERIA["soft_movement"], "allocation": "std", "threshold": 1.0},
+            "criterion SoftMovement with allocation std, which cuts |w|: take magnitude",
+        ),
+        (
+            {
+                "criterion": CRITERIA["movement"],
+                "schedule": OneShot(at=0.5),
+                "optim": Optim(name="dot"),
+                "teacher": "train",
+                "terms": {"kd": KD()},
+            },
+            "optim.name dot with criterion Movement, whose gradient is neither's: take sgd",
+        ),
+        (
+            {"allocation": "std", "threshold": 1.0, "schedule": ADMM()},
+            "allocation std with schedule ADMM, which keeps a number of weights",
+        ),
+        (
+            {"schedule": ADMM(), "criterion": CRITERIA["movement"]},
+            "criterion Movement with schedule ADMM: while it learns masks are chosen by one_shot",
+        ),
+        (
+            {
+                "schedule": ADMM(),
+                "optim": Optim(name="dot"),
+                "teacher": "train",
+                "terms": {"kd": KD()},
+            },
+            "optim.name dot with schedule admm, whose pull is neither's gradient: take sgd",
+        ),
         ({"amounts": ("a:0.5",)}, "amounts 'a:0.5' is not of the form PATTERN=SPARSITY"),
+        (
+            {
+                "criterion": CRITERIA["movement"],
+                "schedule": OneShot(at=0.5),
+                "allocation": "sensitivity",
+            },
+            "allocation sensitivity with criterion Movement: a scan knows nothing",
+        ),
         ({"budget": "macs"}, "budget macs with allocation layer, which counts units"),
         (
             {"allocation": "sensitivity", "budget": "macs", "amounts": ("a=0.5",)},

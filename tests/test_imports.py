@@ -24,9 +24,10 @@ reuse
 config_stages
 config_shrink
 config objective metrics cka program zoo
-serialize lessons many events checkpoint
+serialize learning lessons many events checkpoint
 checks step
 shrinking
+scoring
 changes cuts calibration
 compiled replay
 loop

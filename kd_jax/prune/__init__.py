@@ -20,6 +20,7 @@ from kd_jax.prune.criteria import (
 from kd_jax.prune.curvature import OBD, Fisher
 from kd_jax.prune.cycles import Cyclic, Lottery
 from kd_jax.prune.evidence import Evidence
+from kd_jax.prune.gates import L0, STR
 from kd_jax.prune.granularity import (
     NM,
     STRUCTURES,
@@ -31,7 +32,8 @@ from kd_jax.prune.granularity import (
     Weights,
 )
 from kd_jax.prune.groups import Group, Structure, trace
-from kd_jax.prune.growing import DNS, SET, SRSTE, STE, RigL, Static
+from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, STE, RigL, Static
+from kd_jax.prune.learned import Learned, Movement, SoftMovement
 from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
@@ -48,6 +50,10 @@ CRITERIA: dict[str, Criterion] = {
     "obd": OBD(),
     "fisher": Fisher(),
     "wanda": Wanda(),
+    "movement": Movement(),
+    "soft_movement": SoftMovement(),
+    "str": STR(),
+    "l0": L0(),
 }
 
 SCHEDULES: dict[str, Schedule] = {
@@ -63,12 +69,15 @@ SCHEDULES: dict[str, Schedule] = {
     "ste": STE(),
     "sr_ste": SRSTE(),
     "dns": DNS(),
+    "admm": ADMM(),
 }
 
 __all__ = [
+    "ADMM",
     "CHANNEL_CRITERIA",
     "CRITERIA",
     "DNS",
+    "L0",
     "NM",
     "OBD",
     "PENALTIES",
@@ -77,6 +86,7 @@ __all__ = [
     "SNIP",
     "SRSTE",
     "STE",
+    "STR",
     "STRUCTURES",
     "Block",
     "ChannelCriterion",
@@ -94,8 +104,10 @@ __all__ = [
     "Group",
     "Iterative",
     "Layer",
+    "Learned",
     "Lottery",
     "Magnitude",
+    "Movement",
     "OneShot",
     "Penalty",
     "PruningLoss",
@@ -104,6 +116,7 @@ __all__ = [
     "Row",
     "Schedule",
     "Slimming",
+    "SoftMovement",
     "Static",
     "Structure",
     "SynFlow",

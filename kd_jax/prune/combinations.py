@@ -6,7 +6,9 @@ from kd_jax.errors import require
 from kd_jax.prune.allocate import read_amount
 from kd_jax.prune.criteria import Magnitude, Random
 from kd_jax.prune.granularity import NM, Layer, Weights
-from kd_jax.prune.growing import DNS, SET, SRSTE, Static
+from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, Static
+from kd_jax.prune.learned import Learned
+from kd_jax.prune.schedule import Gradual, OneShot
 
 
 def check(stage: Any) -> None:
@@ -24,9 +26,14 @@ def check(stage: Any) -> None:
     _check_groups(stage)
     _check_layers(stage)
     _check_draws(stage)
+    _check_learned(stage)
     require(
         not isinstance(stage.schedule, SRSTE) or stage.optim.name != "dot",
         "optim.name dot with schedule sr_ste, whose decay is neither's gradient: take sgd",
+    )
+    require(
+        not isinstance(stage.schedule, ADMM) or stage.optim.name != "dot",
+        "optim.name dot with schedule admm, whose pull is neither's gradient: take sgd",
     )
 
 
@@ -58,7 +65,7 @@ def _check_thresholds(stage: Any) -> None:
         "leave them out",
     )
     require(
-        not isinstance(stage.schedule, (Static, SET)),
+        not isinstance(stage.schedule, (Static, SET, ADMM)),
         f"allocation {allocation} with schedule {type(stage.schedule).__name__}, which keeps a "
         "number of weights: set allocation to layer, erk or global",
     )
@@ -127,6 +134,33 @@ def _check_layers(stage: Any) -> None:
         not isinstance(stage.schedule, SET),
         f"structure layer with schedule {type(stage.schedule).__name__}, which moves units within "
         "a layer: take schedule one_shot, iterative or cubic",
+    )
+
+
+def _check_learned(stage: Any) -> None:
+    """What is learned takes some steps, and stands for the masks that other schedules move."""
+    if not isinstance(stage.criterion, Learned):
+        return
+    name, schedule = type(stage.criterion).__name__, stage.schedule
+    require(
+        stage.optim.name != "dot",
+        f"optim.name dot with criterion {name}, whose gradient is neither's: take sgd",
+    )
+    require(
+        isinstance(schedule, OneShot | Gradual),
+        f"criterion {name} with schedule {type(schedule).__name__}: while it learns masks are "
+        "chosen by one_shot, cubic or exponential: take one of these",
+    )
+    require(
+        stage.allocation != "sensitivity",
+        f"allocation sensitivity with criterion {name}: a scan knows nothing of what is learned: "
+        "take allocation layer, erk or global",
+    )
+    late, field = (schedule.at, "at") if isinstance(schedule, OneShot) else (schedule.end, "end")
+    require(
+        late > 0,
+        f"schedule.{field} 0 with criterion {name}, which has learned nothing by then: set it to "
+        "a fraction of training, such as 0.8",
     )
 
 

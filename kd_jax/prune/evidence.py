@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_jax.prune.granularity import STRUCTURES, Granularity
 from kd_jax.tree import Tree, count
 
 Array = jax.Array
@@ -28,6 +29,8 @@ class Evidence:
       network: (params, collections, inputs, train) -> logits [B, K].
       collections: {name: tree}, such as batch statistics.
       shape: of one example's inputs.
+      learned: {layer: what the criterion has trained}, of those that learn.
+      structure: what one decision will remove.
     """
 
     params: Tree
@@ -39,6 +42,8 @@ class Evidence:
     network: Callable[..., Array] | None = None
     collections: dict[str, Tree] = dataclasses.field(default_factory=dict)
     shape: tuple[int, ...] = ()
+    learned: dict[str, Array] = dataclasses.field(default_factory=dict)
+    structure: Granularity = STRUCTURES["weights"]
 
     def gradient(self) -> Tree:
         """Of the mean loss of the scoring batches, dense."""

@@ -1,5 +1,5 @@
 """Schedules under which masked weights come back: sparse training with a fixed number of weights,
-and dense weights behind masks that are chosen again and again."""
+and dense weights, behind masks that are chosen again and again or drawn to sparse ones."""
 
 import dataclasses
 from math import cos, pi
@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from kd_jax.errors import require, require_between
-from kd_jax.prune.schedule import Event, Schedule
+from kd_jax.prune.schedule import Event, Schedule, step_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +127,52 @@ class SRSTE(STE):
     def __post_init__(self):
         STE.__post_init__(self)
         require_between("SRSTE.decay", self.decay, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ADMM(Schedule):
+    """Dense weights W that are drawn to sparse ones Z: the gradient gains ρ·(W − Z + U), and at
+    even intervals Z = Π(W + U), U ← U + W − Z, where Π keeps the best weights, as many as asked
+    for. At the end masks are cut as Π would, and what is left retrains. At first Z is Π(W), and U
+    zero.
+
+    Zhang, Ye, Zhang, Tang, Wen, Fardad, Wang, "A Systematic DNN Weight Pruning Framework using
+    Alternating Direction Method of Multipliers", 2018, https://arxiv.org/abs/1804.03294. Π is made
+    of the stage's criterion, allocation and structure; with magnitude and single weights it is the
+    Euclidean projection of the paper, where ρ also grows from run to run. A well-known port has the
+    length of W − Z + U in its loss, not squared, and so another gradient.
+
+    Attributes:
+      rho: ρ > 0.
+      begin: where weights begin to be drawn, as a fraction of training.
+      end: where masks are cut.
+      every: steps between two projections (an epoch's, in the paper).
+    """
+
+    rho: float = 1e-2
+    begin: float = 0.0
+    end: float = 0.75
+    every: int = 100
+
+    remembers: ClassVar[tuple[str, ...]] = ("drawn",)
+
+    def __post_init__(self):
+        require_between("ADMM.rho", self.rho, 0, open_low=True)
+        require_between("ADMM.begin", self.begin, 0, 1)
+        require_between("ADMM.end", self.end, 0, 1)
+        require_between("ADMM.every", self.every, 1)
+        ordered = self.begin < self.end
+        require(ordered, f"ADMM.end is {self.end:g}: it must be above begin, {self.begin:g}.")
+
+    def _events(self, steps: int, final: float, start: float) -> list[Event]:
+        first, last = step_at(self.begin, steps), step_at(self.end, steps)
+        require(
+            first < last,
+            f"ADMM.end is {self.end:g}: in {steps} steps that is no later than begin: raise it, or "
+            "train longer.",
+        )
+        times = range(first, last, self.every)
+        return [*(Event(t, final, "project") for t in times), Event(last, final)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,9 @@ An event is (step, sparsity, action, amount); it happens before that step. The a
 - save, rewind: remember all that is trained; prune, then put it back as it was.
 - reset: begin the optimizer's moments anew.
 - calibrate: estimate batch statistics anew. A stage adds it, no schedule does.
+- project: find the sparse weights that dense ones are drawn to, until they are pruned (see ADMM).
+- settle: the last "prune" of a criterion that learns. Up to it, weights wait behind masks that are
+  chosen anew each time; then those that are masked are gone, and nothing is learned any more.
 
 Beside its events a schedule says once and for all how masks act in the step: they hide weights,
 which are then zero, and so are their gradients; or, with `straight_through`, they hide them in the
@@ -35,6 +38,8 @@ Action = Literal[
     "rewind",
     "reset",
     "calibrate",
+    "settle",
+    "project",
 ]
 
 
@@ -68,7 +73,7 @@ class Schedule:
     at_once: ClassVar[bool] = False
     """Whether it cuts so much at once that batch statistics say nothing any more."""
     remembers: ClassVar[tuple[str, ...]] = ()
-    """What the state carries for it: "saved", or "thresholds"."""
+    """What the state carries for it: "saved", "thresholds" or "drawn"."""
 
     def events(self, steps: int, final: float, start: float = 0.0) -> list[Event]:
         """The events of a run of `steps`, in order.

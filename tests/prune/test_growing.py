@@ -8,6 +8,7 @@ import pytest
 
 from kd_jax.errors import UsageError
 from kd_jax.prune import (
+    ADMM,
     DNS,
     SCHEDULES,
     SET,
@@ -111,6 +112,11 @@ def test_dns_changes_masks_ever_more_seldom_and_then_no_more():
     assert [e.step for e in always] == [0, *range(50)]
 
 
+def test_admm_projects_at_even_intervals_and_then_prunes():
+    events = ADMM(begin=0.1, end=0.5, every=3).events(20, 0.8)
+    assert events == [*(Event(t, 0.8, "project") for t in (2, 5, 8)), Event(10, 0.8, "prune")]
+
+
 def test_splicing_has_a_gap_between_its_thresholds():
     w = {"a": jnp.array([[0.5, -0.9, 1.0, -1.1, 1.2, 3.0]])}
     off, on = ({"a": jnp.full((1, 6), value)} for value in (False, True))
@@ -140,6 +146,10 @@ def test_splicing_has_a_gap_between_its_thresholds():
         (lambda: RigL(begin="x"), "RigL.begin is 'x'"),  # type: ignore
         (lambda: STE(every=0), "STE.every is 0"),
         (lambda: SRSTE(decay=-1.0), "SRSTE.decay is -1"),
+        (lambda: ADMM(rho=0.0), "ADMM.rho is 0"),
+        (lambda: ADMM(begin=0.75), "ADMM.end is 0.75: it must be above begin, 0.75"),
+        (lambda: ADMM(every=0), "ADMM.every is 0"),
+        (lambda: ADMM(end=0.01).events(10, 0.5), "ADMM.end is 0.01: in 10 steps that is no later"),
         (lambda: DNS(low=1.2), "DNS.high is 1.1: it must not be below low"),
         (lambda: DNS(end=2.0), "DNS.end is 2"),
     ],
