@@ -10,7 +10,7 @@ from kd_jax import learning
 from kd_jax import optim as optim_lib
 from kd_jax.objective import Settings
 from kd_jax.program import Program
-from kd_jax.prune import Evidence, Random, cut
+from kd_jax.prune import Evidence, Random, SparseGPT, cut
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import std_thresholds, surgery_thresholds
 from kd_jax.prune.schedule import Action
@@ -54,7 +54,10 @@ def change_masks(
         return dataclasses.replace(state, extra=state.extra | {"thresholds": thresholds})
     if action == "project":
         return _projected(program, settings, state, active, target, shown)
-    masks = _new_masks(program, settings, state, active, target, shown, action)
+    if action == "prune" and settings.criterion.rewrites:
+        state, masks = _rewritten(program, settings, state, active, target, shown)
+    else:
+        masks = _new_masks(program, settings, state, active, target, shown, action)
     masks = masks_lib.first(masks, state.masks)
     if action == "rewind":
         state = _rewound(state)
@@ -116,6 +119,29 @@ def _new_masks(
     if program.allocation == "sensitivity":
         target = scanned(program, settings, state, active, shown, scores, target)
     return cut.cut(program.structure, scores, active, target, program.normalise)
+
+
+def _rewritten(
+    program: Program,
+    settings: Settings,
+    state: TrainState,
+    active: Tree,
+    target: Any,
+    shown: Shown,
+) -> tuple[TrainState, Tree]:
+    """(the state with the weights that a criterion makes of them, new masks); what these are moved
+    by, their average is moved by too."""
+    seen, criterion = evidence(program, settings, state, active, shown), settings.criterion
+    assert isinstance(criterion, SparseGPT)
+    masks, weights = criterion.rewrite(seen, program.structure, target)
+    params = map_named(lambda name, w: weights.get(name, w), state.params)
+    extra = dict(state.extra)
+    if "ema" in extra:
+        moved = lambda a, new, old: a + new - old  # noqa: E731
+        average = jax.tree.map(moved, extra["ema"]["params"], params, state.params)
+        extra["ema"] = {**extra["ema"], "params": average}
+    state = dataclasses.replace(state, params=params, extra=extra)
+    return state, masks_lib.map_layers(lambda name, _: masks.get(name), active)
 
 
 def _projected(

@@ -88,6 +88,8 @@ MIXED = [
     {"schedule": "lottery", "allocation": "erk", "criterion": "taylor"},
     {"schedule": "cyclic", "allocation": "global", "criterion": "magnitude"},
     {"schedule": "cubic", "structure": "layer", "allocation": "global", "criterion": "snip"},
+    {"schedule": "iterative", "criterion": "sparsegpt", "amounts": ("hidden=0.8",)},
+    {"schedule": "one_shot", "criterion": "sparsegpt", "structure": "n_m"},
     {"schedule": "static", "allocation": "global", "amounts": ("classifier=0.5",)},
     {"schedule": "set", "structure": "block", "allocation": "layer"},
     {"schedule": "rigl", "allocation": "erk"},
@@ -446,6 +448,18 @@ def test_what_is_drawn_harder_is_nearer_to_its_projection():
                 "allocation": "sensitivity",
             },
             "allocation sensitivity with criterion Movement: a scan knows nothing",
+        ),
+        (
+            {"criterion": CRITERIA["sparsegpt"], "allocation": "global"},
+            "allocation global with criterion SparseGPT, which is told how much",
+        ),
+        (
+            {"criterion": CRITERIA["sparsegpt"], "structure": STRUCTURES["filter"]},
+            "structure Filter with criterion SparseGPT",
+        ),
+        (
+            {"criterion": CRITERIA["sparsegpt"], "schedule": SCHEDULES["cyclic"]},
+            "criterion SparseGPT with schedule Cyclic: weights that come back",
         ),
         ({"budget": "macs"}, "budget macs with allocation layer, which counts units"),
         (

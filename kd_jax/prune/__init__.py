@@ -35,6 +35,7 @@ from kd_jax.prune.groups import Group, Structure, trace
 from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, STE, RigL, Static
 from kd_jax.prune.learned import Learned, Movement, SoftMovement
 from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
+from kd_jax.prune.reconstruction import SparseGPT
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
 from kd_jax.prune.unit_evidence import UnitEvidence
@@ -50,6 +51,7 @@ CRITERIA: dict[str, Criterion] = {
     "obd": OBD(),
     "fisher": Fisher(),
     "wanda": Wanda(),
+    "sparsegpt": SparseGPT(),
     "movement": Movement(),
     "soft_movement": SoftMovement(),
     "str": STR(),
@@ -117,6 +119,7 @@ __all__ = [
     "Schedule",
     "Slimming",
     "SoftMovement",
+    "SparseGPT",
     "Static",
     "Structure",
     "SynFlow",

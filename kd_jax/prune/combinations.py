@@ -8,7 +8,7 @@ from kd_jax.prune.criteria import Magnitude, Random
 from kd_jax.prune.granularity import NM, Layer, Weights
 from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, Static
 from kd_jax.prune.learned import Learned
-from kd_jax.prune.schedule import Gradual, OneShot
+from kd_jax.prune.schedule import Gradual, Iterative, OneShot
 
 
 def check(stage: Any) -> None:
@@ -27,6 +27,7 @@ def check(stage: Any) -> None:
     _check_layers(stage)
     _check_draws(stage)
     _check_learned(stage)
+    _check_rewrites(stage)
     require(
         not isinstance(stage.schedule, SRSTE) or stage.optim.name != "dot",
         "optim.name dot with schedule sr_ste, whose decay is neither's gradient: take sgd",
@@ -161,6 +162,28 @@ def _check_learned(stage: Any) -> None:
         late > 0,
         f"schedule.{field} 0 with criterion {name}, which has learned nothing by then: set it to "
         "a fraction of training, such as 0.8",
+    )
+
+
+def _check_rewrites(stage: Any) -> None:
+    """What is left of a layer makes up for what goes, layer by layer, once and for all."""
+    if not stage.criterion.rewrites:
+        return
+    name, schedule = type(stage.criterion).__name__, stage.schedule
+    require(
+        stage.allocation in ("layer", "erk"),
+        f"allocation {stage.allocation} with criterion {name}, which is told how much each layer "
+        "keeps: take layer or erk, and amounts for single layers",
+    )
+    require(
+        isinstance(stage.structure, Weights | NM),
+        f"structure {type(stage.structure).__name__} with criterion {name}, which weighs single "
+        "weights: take weights or n_m",
+    )
+    require(
+        isinstance(schedule, OneShot | Iterative | Gradual),
+        f"criterion {name} with schedule {type(schedule).__name__}: weights that come back would "
+        "not be what was made up for: take one_shot, iterative, cubic or exponential",
     )
 
 

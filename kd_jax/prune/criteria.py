@@ -5,6 +5,7 @@ time: nothing is kept from step to step, and ordinary steps compute no dense gra
 """
 
 import zlib
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ class Criterion:
 
     def __call__(self, evidence: Evidence) -> Tree:
         raise NotImplementedError
+
+    rewrites: ClassVar[bool] = False
+    """Whether it changes the weights that are left, by `rewrite`; see reconstruction."""
 
     @property
     def looks_at(self) -> int:

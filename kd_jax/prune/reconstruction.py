@@ -1,7 +1,7 @@
 """One-shot pruning that makes up for what it removes: the weights of a layer that are left are
 changed, so that its outputs on data stay what they were, as nearly as they can."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ class SparseGPT(DataCriterion):
       block: inputs for which weights are chosen at a time; 0: all.
     """
 
+    rewrites: ClassVar[bool] = True
+
     batches: int = 4
     damping: float = 0.01
     block: int = 128
@@ -43,10 +45,6 @@ class SparseGPT(DataCriterion):
         DataCriterion.__post_init__(self)
         require_between("SparseGPT.damping", self.damping, 0, open_low=True)
         require_between("SparseGPT.block", self.block, 0)
-
-    @property
-    def rewrites(self) -> bool:
-        return True
 
     def rewrite(
         self, evidence: Evidence, structure: Granularity, keep: dict[str, Any]
@@ -216,11 +214,16 @@ def reconstruct(
 
     def column(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         weights, kept = carry
-        kept = lax.cond(j % size == 0, lambda: choose(weights, kept, j), lambda: kept)
         w = weights[:, j]
         error = jnp.where(kept[:, j], 0.0, w) / factor[j, j]
         weights = weights - error[:, None] * jnp.where(columns >= j, factor[j], 0.0)[None]
         return weights.at[:, j].set(jnp.where(kept[:, j], w, 0.0)), kept
 
-    weights, kept = lax.fori_loop(0, count, column, (weights, alive))
+    def of_block(b: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        weights, kept = carry
+        first = b * size
+        carry = weights, choose(weights, kept, first)
+        return lax.fori_loop(first, jnp.minimum(first + size, count), column, carry)
+
+    weights, kept = lax.fori_loop(0, -(-count // size), of_block, (weights, alive))
     return jnp.where(kept, weights, 0), kept
