@@ -15,7 +15,8 @@ FLOW = """
 errors tree randomness batch units hlo platform products
 datasets values typed chips traffic
 splits stream sources cache hosts
-data augment
+data randaugment
+augment
 models forward optim cost
 distill prune nnx_models
 teacher devices state
