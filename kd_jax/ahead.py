@@ -122,7 +122,7 @@ def _teacher(run: Run, name: str, program: Program, taught: Any) -> Shapes:
     teacher's variables."""
     stage = run.experiment.stages[name]
     known = stage.augment == Augment() or getattr(stage, "replay", "off") != "off"
-    if run.data.streamed or not known or program.reads:
+    if run.data.streamed or not known or program.asks:
         return Teacher(variables=taught[1].variables)
     sizes = (len(run.groups[0]), train_size(stage, run.data), run.data.spec.classes)
     return Teacher(logits=_shape(jnp.float32, *sizes))
