@@ -83,6 +83,9 @@ class Distill(Train):
     different initial values learn together, each from the others (Zhang et al. 2018)."""
     peers: int = 2
     """Students that learn from one another, where these are who teaches."""
+    peer_models: tuple[Role, ...] = ()
+    """Peers of other architectures, each one of the experiment's models; then `peers` does not
+    count, and the stage hands on its own model alone."""
     combine: Literal["logits", "probabilities", "losses", "adaptive"] = "logits"
     """Several teachers: the mean of their logits or probabilities; of the losses with each; or of
     these with weights found in each step, the common descent direction (AE-KD, Du et al. 2020)."""
@@ -127,6 +130,11 @@ class Distill(Train):
         return tuple(name for name in self.teacher.split("+") if name)
 
     @property
+    def alike(self) -> int:
+        """How many students of its own model learn from one another; 0: none do."""
+        return self.peers if self.taught_by == "peers" and not self.peer_models else 0
+
+    @property
     def by_member(self) -> bool:
         """Whether terms are taken with each of several teachers."""
         return len(self.teachers) > 1 and self.combine in ("losses", "adaptive")
@@ -148,6 +156,11 @@ class Retrain(Distill):
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
 
     def __post_init__(self) -> None:
+        require(
+            not self.peer_models,
+            f"peer-models {' '.join(self.peer_models)}: peers of other architectures learn in a "
+            "stage that distils, not in one that makes a network smaller: leave them out",
+        )
         super().__post_init__()
         require(
             not self.teachers or bool(self.taught),

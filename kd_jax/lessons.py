@@ -16,6 +16,7 @@ from kd_jax.distill import Lesson, Own, Term, View
 from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs
+from kd_jax.mutual import PEERS
 from kd_jax.objective import Settings
 from kd_jax.program import VARIANTS, Program
 from kd_jax.state import TrainState
@@ -162,6 +163,20 @@ def heard(
     others = jnp.arange(program.peers) != settings.peer
     weights = others.astype(jnp.float32) / (program.peers - 1)
     return dataclasses.replace(lesson, members=members, member_weights=weights)
+
+
+def of_each(told: Lesson) -> list[Lesson]:
+    """The lesson of each of several networks that learn from one another as one model (see
+    mutual.py), the others its members; of any other, its own alone."""
+    peers: Any = told.student.features.get(PEERS)
+    if peers is None:
+        return [told]
+    logits = jax.lax.stop_gradient(jnp.stack([said.logits for said in peers]))
+    others = (1 - jnp.eye(len(peers))) / (len(peers) - 1)
+    return [
+        dataclasses.replace(told, student=said, members=logits, member_weights=others[i])
+        for i, said in enumerate(peers)
+    ]
 
 
 def own_key(program: Program, settings: Settings, key: Array) -> Array:

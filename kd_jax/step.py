@@ -2,6 +2,7 @@
 record what the teacher says."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -101,7 +102,10 @@ def loss_parts(
         carried = {name: Own(own_params[name], own.state) for name, own in owns.items()}
         told = lessons.heard(program, settings, lesson, outputs, params, again)
         given = (carried, batch.weights, params, state.masks)
-        parts, (metrics, states) = objective(settings, told, *given)
+        each = [objective(settings, one, *given) for one in lessons.of_each(told)]
+        # Of several that learn together, each has its own loss; what is told is of the first.
+        parts = jax.tree.map(lambda *xs: functools.reduce(jnp.add, xs), *(p for p, _ in each))
+        metrics, states = each[0][1]
         return parts, (collections, metrics, states)
 
     return parts_of

@@ -21,7 +21,7 @@ models forward optim cost
 distill prune nnx_models
 teacher devices state
 ensembles
-reuse
+reuse mutual
 config_stages
 config_shrink
 config objective metrics cka program zoo

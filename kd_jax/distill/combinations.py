@@ -34,6 +34,7 @@ def _check_who_teaches(stage: Any) -> None:
         "than the one that was trained; set classifier to own",
     )
     require(stage.peers >= 2, f"peers {stage.peers} must be at least 2")
+    _check_peer_models(stage)
     require(
         stage.taught_by != "average" or stage.ema is not None,
         "taught-by average: the student has no average: set ema, for instance to 0.999",
@@ -48,6 +49,26 @@ def _check_who_teaches(stage: Any) -> None:
     require(
         not _several(stage) or not reading,
         f"terms {', '.join(reading)} can't be learned from several: take terms of logits",
+    )
+
+
+def _check_peer_models(stage: Any) -> None:
+    models = " ".join(stage.peer_models)
+    require(
+        not models or stage.taught_by == "peers",
+        f"peer-models {models} with taught-by {stage.taught_by}: they teach nothing then; set "
+        "taught-by to peers",
+    )
+    require(
+        not models or not stage.start,
+        f"peer-models {models} with start {stage.start!r}: peers of other architectures begin "
+        "afresh; leave start empty",
+    )
+    reading = ", ".join(name for name, term in stage.terms.items() if not term.logits_alone)
+    require(
+        not models or not reading,
+        f"terms {reading} read features, and peers of other architectures (peer-models {models}) "
+        "have no common ones: take terms of logits",
     )
 
 
