@@ -10,6 +10,7 @@ from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen
 from kd_jax.many import of_variant
 from kd_jax.models import MODELS
+from kd_jax.mutual import mutual
 from kd_jax.nnx_models import from_nnx
 from kd_jax.optim import Optim
 from kd_jax.prune import (
@@ -66,6 +67,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "load_data",
+    "mutual",
     "network",
     "of_variant",
     "preset",

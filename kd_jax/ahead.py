@@ -19,6 +19,7 @@ from kd_jax.config import Distill, Shrink
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
 from kd_jax.ensembles import networks_of
+from kd_jax.mutual import first
 from kd_jax.objective import no_metrics
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.runs import Run
@@ -66,7 +67,7 @@ def step_of(
         taught = (model, networks_of([networks[teacher] for teacher in stage.teachers]))
     split = sharding_of(devices, model_axis)
     with pipeline.flags_of(name):
-        program = jobs.program_of(stage, run.model(name), run.data, taught and taught[0], 1)
+        program = jobs.program_of(stage, run.trained(name), run.data, taught and taught[0], 1)
     program = dataclasses.replace(program, sharding=split)
     programs, settings = compiled.build(program, loop=False), jobs.settings_of(stage)
     seeds = _shape(jnp.uint32, len(run.groups[0]))
@@ -75,7 +76,8 @@ def step_of(
     if isinstance(stage, Shrink):
         begun = None  # of its own shapes, those of fresh parameters
     state = jax.eval_shape(programs.start, settings, seeds, begun, labels)
-    networks[name] = jax.eval_shape(state_lib.rest, state)
+    network = jax.eval_shape(state_lib.rest, state)
+    networks[name] = first(network) if program.model.members > 1 else network
     sums = jax.eval_shape(functools.partial(no_metrics, settings, seeds.size))
     size = train_size(stage, run.data)
     teacher = None if program.teacher is None else _teacher(run, name, program, taught)
@@ -122,7 +124,7 @@ def _teacher(run: Run, name: str, program: Program, taught: Any) -> Shapes:
     teacher's variables."""
     stage = run.experiment.stages[name]
     known = stage.augment == Augment() or getattr(stage, "replay", "off") != "off"
-    if run.data.streamed or not known or program.reads:
+    if run.data.streamed or not known or program.asks:
         return Teacher(variables=taught[1].variables)
     sizes = (len(run.groups[0]), train_size(stage, run.data), run.data.spec.classes)
     return Teacher(logits=_shape(jnp.float32, *sizes))

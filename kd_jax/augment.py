@@ -15,7 +15,8 @@ from jax import lax
 from kd_jax import randomness
 from kd_jax.batch import Batch
 from kd_jax.datasets import Spec
-from kd_jax.errors import require
+from kd_jax.errors import require, require_between
+from kd_jax.randaugment import STRONGEST, WHITE, randaugment
 from kd_jax.tree import traceable
 
 Array = jax.Array
@@ -36,11 +37,24 @@ class Augment:
     """Side of a square hole at a random place, filled with the mean (DeVries & Taylor 2017)."""
     mixup: float | None = None
     """α of the Beta distribution from which the mixing weight is drawn (Zhang et al. 2018)."""
+    operations: int = 0
+    """RandAugment (Cubuk et al. 2020): so many operations in a row, drawn from fourteen."""
+    magnitude: float | None = None
+    """Strength of these operations, 0 to 10; None: drawn for each, and at last comes a hole of up
+    to half the image's side (as in FixMatch, Sohn et al. 2020)."""
 
     def __post_init__(self):
         for field in ("crop", "shift", "cutout"):
             value = getattr(self, field)
             require(value >= 0, f"--augment.{field} {value}: must be 0 or more pixels")
+        count = self.operations
+        require(count >= 0, f"--augment.operations {count}: must be 0 or more")
+        require_between("--augment.magnitude", self.magnitude, 0, STRONGEST)
+        require(
+            self.magnitude is None or count > 0,
+            "--augment.magnitude is that of operations, of which there are none: set operations, "
+            "for instance to 2",
+        )
         if isinstance(self.mixup, int | float):  # a traced alpha can't be checked
             require(
                 self.mixup > 0,
@@ -136,9 +150,9 @@ def mixup(key: Array, batch: Batch, alpha: float | Array) -> Batch:
     return dataclasses.replace(batch, inputs=mix(batch.inputs), targets=mix(batch.targets))
 
 
-def example_keys(seed: int | Array, epoch: int | Array, ids: Array) -> Array:
-    """[B] keys, each a function of (seed, epoch, id) alone."""
-    key = jax.random.fold_in(randomness.stream(seed, "augment"), epoch)
+def example_keys(seed: int | Array, epoch: int | Array, ids: Array, view: str = "augment") -> Array:
+    """[B] keys, each a function of (seed, epoch, id) alone; others for another view."""
+    key = jax.random.fold_in(randomness.stream(seed, view), epoch)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
 
 
@@ -155,23 +169,52 @@ def _geometry(config: Augment, key: Array, image: Array) -> Array:
     return image
 
 
+def _operations(config: Augment, key: Array, image: Array, spec: Spec) -> Array:
+    """RandAugment of one stored image [H, W, C], in the 256 levels that its operations know."""
+    white = int(spec.scale)
+    mean = np.round(WHITE * np.asarray(spec.mean)).astype(np.int32)
+    levels = (2 * WHITE * image.astype(jnp.int32) + white) // (2 * white)
+    varied = randaugment(key, levels, config.operations, config.magnitude, jnp.asarray(mean))
+    return ((2 * white * varied + WHITE) // (2 * WHITE)).astype(image.dtype)
+
+
+def _check(config: Augment, inputs: Array) -> None:
+    for field in ("flip", "crop", "shift", "cutout", "operations"):
+        require(
+            not getattr(config, field) or inputs.ndim == 4,
+            f"--augment.{field} {getattr(config, field)}: inputs are no images [B, H, W, C] but "
+            f"of shape {inputs.shape}; leave the flag out",
+        )
+    require(
+        not config.operations or (inputs.dtype == jnp.uint8 and inputs.shape[-1] in (1, 3)),
+        f"--augment.operations {config.operations}: they are of grey or coloured pixels of type "
+        f"uint8, and inputs are of shape {inputs.shape}, type {inputs.dtype}; leave the flag out",
+    )
+
+
 def augment(
-    config: Augment, seed: int | Array, epoch: int | Array, batch: Batch, spec: Spec
+    config: Augment,
+    seed: int | Array,
+    epoch: int | Array,
+    batch: Batch,
+    spec: Spec,
+    view: str = "augment",
 ) -> Batch:
-    """A stored batch, varied and prepared. `seed`, `epoch` and mixup's alpha may be traced.
+    """A stored batch, varied and prepared. `seed`, `epoch`, mixup's alpha and the magnitude may be
+    traced. Another `view` of the same example, epoch and seed is varied independently.
 
     Raises:
       UsageError: images are to be varied, but inputs are not [B, H, W, C].
     """
-    keys = example_keys(seed, epoch, batch.ids)
-    for field in ("flip", "crop", "shift", "cutout"):
-        require(
-            not getattr(config, field) or batch.inputs.ndim == 4,
-            f"--augment.{field} {getattr(config, field)}: inputs are no images [B, H, W, C] but "
-            f"of shape {batch.inputs.shape}; leave the flag out",
-        )
+    keys = example_keys(seed, epoch, batch.ids, view)
+    _check(config, batch.inputs)
     if config.flip or config.crop or config.shift:
         images = jax.vmap(lambda key, x: _geometry(config, key, x))(keys, batch.inputs)
+        batch = dataclasses.replace(batch, inputs=images)
+    if config.operations:
+        images = jax.vmap(lambda key, x: _operations(config, jax.random.fold_in(key, 5), x, spec))(
+            keys, batch.inputs
+        )
         batch = dataclasses.replace(batch, inputs=images)
     batch = prepare(batch, spec)
     if config.cutout:

@@ -47,7 +47,9 @@ def check(
         f"optim.warmup {stage.optim.warmup} must be below the {steps} steps of the stage: lower it",
     )
     batch_sharding(devices, stage.batch)
-    _check_augment(stage.augment, data)
+    _check_augment("augment", stage.augment, data)
+    if getattr(stage, "looking_twice", ()):
+        _check_augment("second-view", stage.second_view, data)  # type: ignore[attr-defined]
     replay = getattr(stage, "replay", "off")
     require(
         replay == "off" or not data.streamed,
@@ -142,13 +144,13 @@ def _check_memory(stage: Stage, variables: Any, who: str, seeds: int) -> None:
     )
 
 
-def _check_augment(augment: Augment, data: Dataset) -> None:
+def _check_augment(field: str, augment: Augment, data: Dataset) -> None:
     side = min(data.spec.shape[:2])
     for name in ("crop", "shift"):
         value = getattr(augment, name)
         require(
             value < side,
-            f"augment.{name} {value} moves images of {side} pixels out of sight: lower it",
+            f"{field}.{name} {value} moves images of {side} pixels out of sight: lower it",
         )
 
 

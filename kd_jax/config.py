@@ -137,6 +137,11 @@ class Experiment:
                 f"{name}.start {stage.start!r} is of the {self.stages[stage.start].model}, "
                 f"but {name}.model is {stage.model!r}",
             )
+        for peer in getattr(stage, "peer_models", ()):
+            require(
+                getattr(self, peer) is not None,
+                f"{name}.peer-models {peer}: the experiment has no {peer}: set --{peer}",
+            )
         if isinstance(stage, Distill):
             needs = not isinstance(stage, Retrain) and (stage.taught or not stage.terms)
             require(

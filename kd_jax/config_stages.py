@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from kd_jax.augment import Augment
-from kd_jax.distill import TERMS, LogitTerm, Term
+from kd_jax.distill import TERMS, Term
+from kd_jax.distill import combinations as teaching
 from kd_jax.errors import require, require_finite
 from kd_jax.optim import Optim
 from kd_jax.prune import (
@@ -82,6 +83,9 @@ class Distill(Train):
     different initial values learn together, each from the others (Zhang et al. 2018)."""
     peers: int = 2
     """Students that learn from one another, where these are who teaches."""
+    peer_models: tuple[Role, ...] = ()
+    """Peers of other architectures, each one of the experiment's models; then `peers` does not
+    count, and the stage hands on its own model alone."""
     combine: Literal["logits", "probabilities", "losses", "adaptive"] = "logits"
     """Several teachers: the mean of their logits or probabilities; of the losses with each; or of
     these with weights found in each step, the common descent direction (AE-KD, Du et al. 2020)."""
@@ -98,6 +102,11 @@ class Distill(Train):
         default_factory=lambda: {"kd": TERMS["kd"]}, metadata=variants(TERMS)
     )
     """Distillation terms by name, each with its own weight; as a flag: names joined by +."""
+    second_view: Augment = dataclasses.field(default_factory=lambda: Augment(operations=2))
+    """How examples are varied for terms that read a second view of them, such as mlkd with strong;
+    there is none for others."""
+    second_hard_weight: float = 0.0
+    """Weight of the cross-entropy with the labels on the second view."""
     replay: Literal["off", "float16", "float32"] = "off"
     """Keep what the teacher says of each augmented view, in this precision, and replay it to every
     student that is shown the same views; off: ask the teacher at each step."""
@@ -106,75 +115,12 @@ class Distill(Train):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.hard_weight >= 0, f"hard-weight {self.hard_weight} must not be negative")
-        require(
-            bool(self.teacher) or not self.taught or self.taught_by != "teacher",
-            f"teacher is empty, but the terms {', '.join(self.taught)} need one: set it to a "
-            "stage, or terms to none",
-        )
-        require(self.replay_top >= 0, f"replay-top {self.replay_top} must not be negative")
-        require(
-            self.replay_top == 0 or self.replay != "off",
-            f"replay-top {self.replay_top} without replay: set replay to float16 or float32",
-        )
-        self._check_who_teaches()
-        reading = [name for name, term in self.terms.items() if not term.logits_alone]
-        require(
-            self.replay == "off" or not reading,
-            f"replay {self.replay} keeps logits alone, and the terms {', '.join(reading)} read "
-            "features too: set replay to off",
-        )
-        complete = [name for name, term in self.terms.items() if term.complete]
-        require(
-            not complete or self.hard_weight == 0,
-            f"hard-weight {self.hard_weight} with the term {' and '.join(complete)}, which holds "
-            "the hard labels itself: set hard-weight to 0",
-        )
-        require(
-            not complete or self.label_smoothing == 0,
-            f"label-smoothing {self.label_smoothing} with the term {' and '.join(complete)}, which "
-            "takes the labels as they are: set label-smoothing to 0",
-        )
-        weights = [self.hard_weight, *(term.weight for term in self.terms.values())]
-        require(
-            any(w > 0 for w in weights),
-            f"hard-weight {self.hard_weight} and no term with a weight above 0: there is nothing "
-            "to learn from; set one above 0",
-        )
+        teaching.check(self)
 
-    def _check_who_teaches(self) -> None:
-        require(
-            self.classifier == "own" or (len(self.teachers) == 1 and not self.start),
-            f"classifier {self.classifier} needs one teacher, and no start: it is another network "
-            "than the one that was trained; set classifier to own",
-        )
-        require(self.peers >= 2, f"peers {self.peers} must be at least 2")
-        require(
-            self.taught_by != "average" or self.ema is not None,
-            "taught-by average: the student has no average: set ema, for instance to 0.999",
-        )
-        require(
-            self.taught_by == "teacher" or self.replay == "off",
-            f"replay {self.replay} with taught-by {self.taught_by}: who learns can't be recorded "
-            "beforehand: set replay to off",
-        )
-        weights, teachers = self.teacher_weights, self.teachers
-        require(
-            not weights or (len(weights) == len(teachers) and min(weights) > 0),
-            f"teacher-weights {' '.join(map(str, weights))}: give each of the {len(teachers)} "
-            f"teachers {', '.join(teachers)} one above 0",
-        )
-        each = self.taught_by == "peers" or self.by_member
-        reading = [n for n, t in self.terms.items() if t.taught and not isinstance(t, LogitTerm)]
-        require(
-            not each or not reading,
-            f"terms {', '.join(reading)} can't be learned from several: take terms of logits",
-        )
-        require(
-            not each or self.replay == "off",
-            f"replay {self.replay} with combine {self.combine} keeps too little: set it to off, or "
-            "combine to logits",
-        )
+    @property
+    def looking_twice(self) -> tuple[str, ...]:
+        """The terms that read a second view of the examples."""
+        return tuple(name for name, term in self.terms.items() if term.views > 1)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -182,6 +128,11 @@ class Distill(Train):
         if self.taught_by != "teacher":
             return ()
         return tuple(name for name in self.teacher.split("+") if name)
+
+    @property
+    def alike(self) -> int:
+        """How many students of its own model learn from one another; 0: none do."""
+        return self.peers if self.taught_by == "peers" and not self.peer_models else 0
 
     @property
     def by_member(self) -> bool:
@@ -208,6 +159,11 @@ class Retrain(Distill):
     schedule one_shot, or channels that go; before retraining begins."""
 
     def __post_init__(self) -> None:
+        require(
+            not self.peer_models,
+            f"peer-models {' '.join(self.peer_models)}: peers of other architectures learn in a "
+            "stage that distils, not in one that makes a network smaller: leave them out",
+        )
         super().__post_init__()
         require(self.recalibrate >= 0, f"recalibrate {self.recalibrate} must not be negative")
         require(

@@ -29,7 +29,7 @@ def ensemble(
     """
     if len(models) == 1:
         return models[0]
-    names = _names(len(models))
+    names = named(len(models))
     shares = jnp.asarray(weights or [1.0] * len(models)) / sum(weights or [1.0] * len(models))
 
     def init(key: Array, inputs: Array) -> Variables:
@@ -59,7 +59,7 @@ def networks_of(members: Sequence[Snapshot]) -> Snapshot:
     """The network of an ensemble, from those of its members."""
     if len(members) == 1:
         return members[0]
-    each = zip(_names(len(members)), members, strict=True)
+    each = zip(named(len(members)), members, strict=True)
     variables = together({name: member.variables for name, member in each})
     params = variables.pop("params")
     return Snapshot(params, variables, no_masks(params))
@@ -79,5 +79,6 @@ def part(variables: Variables, name: str) -> Variables:
     return {kind: trees[name] for kind, trees in variables.items() if name in trees}
 
 
-def _names(count: int) -> list[str]:
+def named(count: int) -> list[str]:
+    """How the members of an ensemble are called in its variables."""
     return [f"member{i}" for i in range(count)]

@@ -51,12 +51,14 @@ class Model:
         by path; None where it can't tell.
       adopts: a teacher's variables -> collections that the network takes from it before the first
         step; None where it takes nothing.
+      members: how many networks it is that learn from one another; see mutual.py.
     """
 
     init: Callable[[Array, Array], Variables]
     forward: Forward
     tapped: "Callable[[tuple[str, ...]], Model] | None" = None
     adopts: "Callable[[Variables], Variables] | None" = None
+    members: int = 1
 
 
 def outputs_of(result: Any) -> Outputs:

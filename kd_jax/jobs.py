@@ -119,6 +119,7 @@ def program_of(
 ) -> Program:
     """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
+    _check_peers(stage, model)
     terms = getattr(stage, "terms", {})
     learns = stage if isinstance(stage, Distill) else None
     by = learns.taught_by if learns else "teacher"
@@ -136,7 +137,8 @@ def program_of(
         steps=stage.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
         itself=by == "average",
-        peers=learns.peers if learns and by == "peers" else 0,
+        peers=learns.alike if learns else 0,
+        second=learns.second_view if learns and learns.looking_twice else None,
         reads=(MEMBERS,) if learns and learns.by_member else (),
         prunes=isinstance(stage, Prune),
         recalibrate=getattr(stage, "recalibrate", 0),
@@ -146,11 +148,20 @@ def program_of(
     return lessons.tapped(program, terms)
 
 
+def _check_peers(stage: Stage, model: Model) -> None:
+    others = getattr(stage, "peer_models", ())
+    require(
+        model.members == 1 + len(others),
+        f"peer-models {' '.join(others) or 'none'}: with its peers the stage has {1 + len(others)} "
+        f"networks, and was given {model.members}: give it one, or kd_jax.mutual((model, peer))",
+    )
+
+
 def settings_of(*variants: Stage) -> Settings:
     """What the programs of a stage, or of several that differ in numbers alone, are given; the seed
     is filled in by them."""
     settings = many.joined([_settings_of(stage) for stage in variants])
-    if getattr(variants[0], "taught_by", "") == "peers":
+    if getattr(variants[0], "alike", 0):
         settings = dataclasses.replace(settings, peer=jnp.arange(len(variants)))
     return dataclasses.replace(settings, variants=len(variants))
 
@@ -163,6 +174,7 @@ def _settings_of(stage: Stage) -> Settings:
         optim=stage.optim,
         label_smoothing=stage.label_smoothing,
         hard_weight=stage.hard_weight if distills else 1.0,
+        second_hard_weight=stage.second_hard_weight if distills else 0.0,
         terms=stage.terms if distills else {},
         penalty=stage.penalty if isinstance(stage, Prune) else None,
         criterion=criterion,

@@ -12,10 +12,11 @@ import optax
 from kd_jax import optim as optim_lib
 from kd_jax import randomness
 from kd_jax.batch import Batch
-from kd_jax.distill import Lesson, Own, Term
+from kd_jax.distill import Lesson, Own, Term, View
 from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs
+from kd_jax.mutual import PEERS
 from kd_jax.objective import Settings
 from kd_jax.program import VARIANTS, Program
 from kd_jax.state import TrainState
@@ -102,20 +103,31 @@ def begin(
 
 
 def lesson(
-    program: Program, settings: Settings, state: TrainState, batch: Batch, soft: Any
+    program: Program,
+    settings: Settings,
+    state: TrainState,
+    batch: Batch,
+    soft: Any,
+    second: Batch | None = None,
 ) -> Lesson:
     """What the terms are told of a step on a prepared batch, before the student says anything.
 
-    `soft` is the teacher's variables, or its Outputs for these inputs, or None.
+    `soft` is the teacher's variables, or its Outputs for these inputs, or None; with a `second`
+    view of the batch it is no Outputs.
     """
     assert batch.targets is not None, "the batch must be prepared (augment.augment)"
     if program.itself:
         average = state.extra["ema"]
         soft = {"params": average["params"], **average["collections"]}
     said, params = _ask(program, soft, batch.inputs)
+    nobody = Outputs(jnp.zeros(()))
+    other = None
+    if second is not None:
+        assert second.targets is not None, "the batch must be prepared (augment.augment)"
+        other = View(nobody, _ask(program, soft, second.inputs)[0], second.targets)
     several = said is not None and bool(settings.teacher_weights)
     return Lesson(
-        student=Outputs(jnp.zeros(())),
+        student=nobody,
         teacher=said,
         targets=batch.targets,
         labels=batch.labels,
@@ -127,20 +139,44 @@ def lesson(
         member_weights=jnp.stack([jnp.float32(w) for w in settings.teacher_weights])
         if several
         else None,
+        second=other,
     )
 
 
 def heard(
-    program: Program, settings: Settings, lesson: Lesson, said: Outputs, params: Any
+    program: Program,
+    settings: Settings,
+    lesson: Lesson,
+    said: Outputs,
+    params: Any,
+    again: Outputs | None = None,
 ) -> Lesson:
-    """The lesson once the student has spoken; to its peers, too, if it has any."""
+    """The lesson once the student has spoken, `again` of the second view; to its peers, too, if it
+    has any."""
     lesson = dataclasses.replace(lesson, student=said, student_params=params)
+    if lesson.second is not None and again is not None:
+        second = dataclasses.replace(lesson.second, student=again)
+        lesson = dataclasses.replace(lesson, second=second)
     if not program.peers:
         return lesson
     members = jax.lax.all_gather(jax.lax.stop_gradient(said.logits), VARIANTS)
     others = jnp.arange(program.peers) != settings.peer
     weights = others.astype(jnp.float32) / (program.peers - 1)
     return dataclasses.replace(lesson, members=members, member_weights=weights)
+
+
+def of_each(told: Lesson) -> list[Lesson]:
+    """The lesson of each of several networks that learn from one another as one model (see
+    mutual.py), the others its members; of any other, its own alone."""
+    peers: Any = told.student.features.get(PEERS)
+    if peers is None:
+        return [told]
+    logits = jax.lax.stop_gradient(jnp.stack([said.logits for said in peers]))
+    others = (1 - jnp.eye(len(peers))) / (len(peers) - 1)
+    return [
+        dataclasses.replace(told, student=said, members=logits, member_weights=others[i])
+        for i, said in enumerate(peers)
+    ]
 
 
 def own_key(program: Program, settings: Settings, key: Array) -> Array:

@@ -36,7 +36,8 @@ def _taught_label(experiment: Experiment, stage: str, description: Distill) -> s
     if generation:
         return f"{_label(experiment, first).removesuffix(' alone')}, generation {generation}"
     by = {experiment.stages[teacher].model for teacher in description.teachers}
-    return f"{description.model} distilled{' by assistant' * (by == {'assistant'})}"
+    beside = f" beside {' and '.join(description.peer_models)}" if description.peer_models else ""
+    return f"{description.model} distilled{' by assistant' * (by == {'assistant'})}{beside}"
 
 
 def _lineage(experiment: Experiment, stage: str) -> tuple[str, int]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.augment import smooth
-from kd_jax.distill import Lesson, LogitTerm, Own, Term, cross_entropy
+from kd_jax.distill import Lesson, LogitTerm, Own, Term, View, cross_entropy
 from kd_jax.distill.members import adaptive, mean_of_losses
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
@@ -28,6 +28,7 @@ class Settings:
       optim: the optimizer's settings.
       label_smoothing: share of the uniform distribution in the hard targets.
       hard_weight: weight of the cross-entropy with the labels.
+      second_hard_weight: the same on a second view, where terms read one.
       terms: {name: distillation term}.
       penalty: a loss of the parameters, or None.
       ema: decay of the parameters' average, or None.
@@ -52,6 +53,7 @@ class Settings:
     learned: Optim | None = None
     decay: float | None = None
     rho: float | None = None
+    second_hard_weight: float = 0.0
     peer: Any = 0
     teacher_weights: tuple[float, ...] = ()
     combine: str = flax.struct.field(pytree_node=False, default="logits")
@@ -61,6 +63,7 @@ class Settings:
 def no_metrics(settings: Settings, seeds: int) -> Metrics:
     """Zeros [runs] under the names that `objective` reports."""
     names = ["hard", "loss", "accuracy", *settings.terms]
+    names += ["hard_second"] * looks_twice(settings)
     if settings.penalty is not None:
         names += [f"penalty_{part}" for part in settings.penalty.parts]
     if isinstance(settings.criterion, Learned):
@@ -80,7 +83,8 @@ def objective(
     """(parts of the loss, (means over the batch to report, {term: its next state})).
 
     loss = mean_B[ hard_weight · CE(labels) + Σ_i weight_i · term_i ] + weight · penalty, the mean
-    over the examples whose `weights` [B] are 1. A term of the whole batch is a scalar already. The
+    over the examples whose `weights` [B] are 1; with a second view of them also
+    second_hard_weight · CE(labels) on that. A term of the whole batch is a scalar already. The
     parts are the weighted summands; each metric is a float32 scalar, before its weight.
 
     Args:
@@ -90,10 +94,14 @@ def objective(
     """
     count = jnp.maximum(jnp.sum(weights), 1.0)
     mean = lambda values: jnp.sum(values * weights) / count if values.ndim else values  # noqa: E731
-    hard_targets = smooth(lesson.targets, settings.label_smoothing)
-    hard = mean(cross_entropy(lesson.student.logits, hard_targets))
-    metrics, parts = {"hard": hard}, {"hard": settings.hard_weight * hard}
-    states = {}
+    metrics, parts, states = {}, {}, {}
+    views: dict[str, tuple[Lesson | View, Any]] = {"hard": (lesson, settings.hard_weight)}
+    if lesson.second is not None:
+        views["hard_second"] = (lesson.second, settings.second_hard_weight)
+    for name, (view, weight) in views.items():
+        hard_targets = smooth(view.targets, settings.label_smoothing)
+        metrics[name] = mean(cross_entropy(view.student.logits, hard_targets))
+        parts[name] = weight * metrics[name]
     for name, term in settings.terms.items():
         try:
             values, state = _evaluated(settings, term, owns.get(name, Own()), lesson)
@@ -134,4 +142,10 @@ def part_names(settings: Settings) -> list[str]:
     criterion = settings.criterion
     priced = isinstance(criterion, Learned) and "price" in criterion.parts
     others = {"penalty": settings.penalty is not None, "criterion": priced}
-    return ["hard", *settings.terms, *(name for name, there in others.items() if there)]
+    hard = ["hard", *["hard_second"] * looks_twice(settings)]
+    return [*hard, *settings.terms, *(name for name, there in others.items() if there)]
+
+
+def looks_twice(settings: Settings) -> bool:
+    """Whether terms read a second view of the examples."""
+    return any(term.views > 1 for term in settings.terms.values())

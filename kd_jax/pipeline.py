@@ -62,7 +62,9 @@ def _check(run: Run) -> None:
         with flags_of(run.flag(stage)):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
             runs = len(run.groups[0]) * len(run.members(stage))
-            checks.check(description, run.model(stage), run.data, experiment.layout, who, runs)
+            for peer in getattr(description, "peer_models", ()):
+                checks.check_model(peer, run.models[peer], run.data)
+            checks.check(description, run.trained(stage), run.data, experiment.layout, who, runs)
             _check_terms(run, stage)
             if isinstance(description, Shrink) and not run.data.streamed:
                 shrinking.check(description, run.model(description.start), run.data)
@@ -74,13 +76,13 @@ def _check_terms(run: Run, stage: str) -> None:
     """Whether the features that distillation terms read suit each other."""
     description, teacher = run.experiment.stages[stage], run.teacher_model(stage)
     if isinstance(description, Distill) and description.terms:
-        jobs.program_of(description, run.model(stage), run.data, teacher, run.experiment.layout)
+        jobs.program_of(description, run.trained(stage), run.data, teacher, run.experiment.layout)
 
 
 def _check_members(run: Run, stage: str) -> None:
     """Whether one program can train all variants of a stage."""
     variants = [run.experiment.stages[name] for name in run.members(stage)]
-    given = (run.model(stage), run.data, run.teacher_model(stage), run.experiment.layout)
+    given = (run.trained(stage), run.data, run.teacher_model(stage), run.experiment.layout)
     try:
         jobs.check_variants(variants, *given)
     except UsageError as error:
@@ -217,7 +219,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     with flags_of(run.flag(stage)):
         stages.run(
             descriptions,
-            run.model(stage),
+            run.trained(stage),
             run.data,
             start=_start(run, members, seeds),
             teacher=(model, run.teachers(members, seeds)) if model is not None else None,

@@ -31,6 +31,7 @@ class Program:
       reads: names of the teacher's features that distillation terms read.
       spec: facts of the data set.
       augment: which augmentations.
+      second: those of a second view of the examples, or None where no term reads one.
       batch: examples a step.
       steps: steps of the stage.
       steps_per_epoch: whole batches in an epoch; the rest of an epoch's order is left out.
@@ -55,6 +56,7 @@ class Program:
     steps_per_epoch: int
     itself: bool = False
     peers: int = 0
+    second: Augment | None = None
     reads: tuple[str, ...] = ()
     prunes: bool = False
     include: tuple[str, ...] = masks_lib.DEFAULT_INCLUDE
@@ -70,6 +72,11 @@ class Program:
     recalibrate: int = 0
     rewound: tuple[int, int] | None = None
     sharding: jax.sharding.NamedSharding | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the teacher must be asked at each step, for more than its logits on one view."""
+        return bool(self.reads) or self.second is not None
 
     @property
     def length(self) -> int:

@@ -16,6 +16,7 @@ from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
+from kd_jax.mutual import mutual
 from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
 from kd_jax.shrinking import expected
@@ -78,6 +79,12 @@ class Run:
         reductions = [term.reduction for term in terms if isinstance(term, SimKD)]
         teacher = self.model(description.teachers[0])  # type: ignore[union-attr]
         return reused(model, teacher, self.data.spec.shape, *reductions[:1])
+
+    def trained(self, stage: str) -> Model:
+        """What a stage trains: that, and its peers of other architectures where it has any."""
+        peers = getattr(self.experiment.stages[stage], "peer_models", ())
+        model = self.model(stage)
+        return mutual((model, *(self.models[peer] for peer in peers))) if peers else model
 
     def cut(self, stage: str) -> Cut:
         """What a Shrink stage cuts, of all seeds."""

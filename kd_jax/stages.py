@@ -21,6 +21,7 @@ from kd_jax.forward import Model
 from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
 from kd_jax.loop import Reporter, Silent, fit
 from kd_jax.metrics import predictions
+from kd_jax.mutual import first
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.taught import outputs_of, teacher_of
 from kd_jax.tree import named_leaves
@@ -49,7 +50,8 @@ def run(
     trained, in one program too; the axis is then one of S·V runs, seed by seed (see
     `many.of_variant`).
 
-    Peers that learn from one another are such variants too, though their settings are the same.
+    Peers that learn from one another are such variants too, though their settings are the same;
+    those of several architectures are one model, see `mutual`, of which the first is the result.
 
     Args:
       stage: Train, Distill or Prune; its own `start` and `teacher` are names, and ignored here.
@@ -64,8 +66,8 @@ def run(
     """
     report = report or Silent()
     began = time.monotonic() - (store.spent() if store is not None else 0.0)
-    if isinstance(stage, Distill) and stage.taught_by == "peers":
-        stage = [stage] * stage.peers
+    if isinstance(stage, Distill) and stage.alike:
+        stage = [stage] * stage.alike
     variants = (stage,) if isinstance(stage, Train) else tuple(stage)
     check_variants(variants, model, data, teacher and teacher[0], devices)
     prepared = prepare(variants, model, data, teacher, seeds, devices)
@@ -82,6 +84,7 @@ def run(
     job = job_of(prepared, soft, state)
     state = fit(job, state, store, report, save_seconds, name)
     snapshot = prepared.compiled.rest(prepared.settings, prepared.seeds, state)
+    snapshot = first(snapshot) if model.members > 1 else snapshot
     jax.block_until_ready(snapshot)
     _warn_of_empty_layers(snapshot, report)
     seconds = time.monotonic() - began

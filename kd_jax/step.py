@@ -2,6 +2,7 @@
 record what the teacher says."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -84,8 +85,12 @@ def loss_parts(
 ) -> Callable:
     """(params, *beside) -> (parts of the loss on a batch, (the network's new collections, metrics,
     {term: next state})): all of a step that is differentiated."""
-    batch = views(program, settings.seed, state.step // program.steps_per_epoch, batch)
-    lesson = lessons.lesson(program, settings, state, batch, soft)
+    epoch = state.step // program.steps_per_epoch
+    second = None
+    if program.second is not None:
+        second = views(program, settings.seed, epoch, batch, "second view")
+    batch = views(program, settings.seed, epoch, batch)
+    lesson = lessons.lesson(program, settings, state, batch, soft, second)
     key = randomness.at_step(settings.seed, "dropout", state.step)
     key = lessons.own_key(program, settings, key)
     owns: dict[str, Own] = state.extra.get("terms", {})
@@ -96,23 +101,33 @@ def loss_parts(
         params = learning.shown(program, settings, state, params, values, gates)
         variables = {"params": params, **state.collections}
         outputs, collections = program.model.forward(variables, batch.inputs, train=True, key=key)
+        again = None
+        if second is not None:
+            # Statistics are each view's own; their running averages move twice in a step.
+            variables, other = {"params": params, **collections}, jax.random.fold_in(key, 1)
+            again, collections = program.model.forward(variables, second.inputs, True, other)
         carried = {name: Own(own_params[name], own.state) for name, own in owns.items()}
-        told = lessons.heard(program, settings, lesson, outputs, params)
+        told = lessons.heard(program, settings, lesson, outputs, params, again)
         learned = learning.told(program, settings, state, params, values)
         given = (carried, batch.weights, params, state.masks, learned)
-        parts, (metrics, states) = objective(settings, told, *given)
+        each = [objective(settings, one, *given) for one in lessons.of_each(told)]
+        # Of several that learn together, each has its own loss; what is told is of the first.
+        parts = jax.tree.map(lambda *xs: functools.reduce(jnp.add, xs), *(p for p, _ in each))
+        metrics, states = each[0][1]
         return parts, (collections, metrics, states)
 
     return parts_of
 
 
-def views(program: Program, seed: Array, epoch: Any, batch: Batch) -> Batch:
-    """A batch as it is shown in an epoch, split over the devices."""
+def views(program: Program, seed: Array, epoch: Any, batch: Batch, view: str = "augment") -> Batch:
+    """A batch as it is shown in an epoch, split over the devices; its second view by that name."""
     if program.sharding is not None:
         batch = jax.lax.with_sharding_constraint(batch, program.sharding)
     # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
     # neither views nor, in a lesson, outputs are fused with what comes after.
-    batch = augment(program.augment, seed, epoch, batch, program.spec)
+    how = program.augment if view == "augment" else program.second
+    assert how is not None
+    batch = augment(how, seed, epoch, batch, program.spec, view)
     return jax.lax.optimization_barrier(batch)
 
 

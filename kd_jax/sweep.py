@@ -82,9 +82,9 @@ PEER = "peer"  # no field, but an axis: who of several that learn together
 def _peers(experiment: Experiment) -> list[_Axis]:
     """An axis for each stage whose students teach one another."""
     return [
-        _Axis((name, PEER), tuple(range(1, 1 + stage.peers)), 1)
+        _Axis((name, PEER), tuple(range(1, 1 + stage.alike)), 1)
         for name, stage in experiment.stages.items()
-        if isinstance(stage, Distill) and stage.taught_by == "peers"
+        if isinstance(stage, Distill) and stage.alike
     ]
 
 

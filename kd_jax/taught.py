@@ -48,8 +48,8 @@ def teacher_of(
     `outputs_of`. Otherwise it sees each batch as the student does; or what it says of the views of
     an epoch is recorded once in the folder `replay`, and read from there."""
     stage = prepared.stage
-    # What terms read beside the teacher's logits, nobody has collected.
-    if not prepared.program.reads and stage.augment == Augment() and outputs is not None:
+    # What terms read beside the teacher's logits on one view, nobody has collected.
+    if not prepared.program.asks and stage.augment == Augment() and outputs is not None:
         return Teacher(logits=hosts.place(outputs, prepared.home))
     variables = prepared.put(teacher[1].variables)
     if prepared.resident is None or not isinstance(stage, Distill) or stage.replay == "off":

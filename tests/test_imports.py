@@ -15,12 +15,13 @@ FLOW = """
 errors tree randomness batch units hlo platform products
 datasets values typed chips traffic
 splits stream sources cache hosts
-data augment
+data randaugment
+augment
 models forward optim cost
 distill prune nnx_models
 teacher devices state
 ensembles
-reuse
+reuse mutual
 config_stages
 config_shrink
 config objective metrics cka program zoo

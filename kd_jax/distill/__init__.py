@@ -20,7 +20,7 @@ from kd_jax.distill.singular import KDSVD
 from kd_jax.distill.statistics import FSP, NST, VID
 from kd_jax.distill.taps import FeatureTerm
 from kd_jax.distill.teacher_free import LabelSmoothing, LabelTerm, TfKDSelf, TfKDVirtual
-from kd_jax.distill.term import Lesson, Own, Term
+from kd_jax.distill.term import Lesson, Own, Term, View
 from kd_jax.distill.transformers import GKD, DeiTHard, DeiTSoft, SoftCrossEntropy
 from kd_jax.distill.uskd import USKD
 
@@ -127,6 +127,7 @@ __all__ = [
     "TfKDVirtual",
     "TinyBERTAttention",
     "TinyBERTHidden",
+    "View",
     "cross_entropy",
     "kl_divergence",
     "kl_from_probabilities",

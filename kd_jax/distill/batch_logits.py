@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from kd_jax.distill.divergences import floats, kl_divergence
 from kd_jax.distill.logits import LogitTerm, Softened
 from kd_jax.distill.norms import safe_root, standardise
-from kd_jax.distill.term import Term
+from kd_jax.distill.term import Lesson, Own, Term
 from kd_jax.errors import require, require_between
-from kd_jax.tree import traceable
+from kd_jax.tree import Tree, traceable
 
 Array = jax.Array
 
@@ -82,10 +82,14 @@ class MLKD(LogitTerm):
 
     Jin et al., "Multi-Level Logit Distillation", 2023,
     https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html,
-    on one view, beside 0.1 × hard labels; theirs adds a strongly augmented one. Rows are masked:
-    m marks the examples, n the classes, of which the teacher is not surer than of the median one.
-    Their code reduces the losses before it masks them, which only scales them; here the masks do
-    what they are for.
+    beside 0.1 × hard labels. Rows are masked: m marks the examples, n the classes, of which the
+    teacher is not surer than of the median one. Their code reduces the losses before it masks them,
+    which only scales them; here the masks do what they are for.
+
+    Published with a second, strongly augmented view (`strong`), of which the student learns the
+    labels too, and by this term Σ_T mean_b T²·KL(p_t[b] ‖ p_s[b]), without a mask. Their code
+    computes the relations of that view, but leaves them out of the loss, as is done here; and of
+    its five KL it takes those at T = 2 and 6 from the first view once more, which is not.
     """
 
     about: ClassVar[str] = (
@@ -98,6 +102,8 @@ class MLKD(LogitTerm):
     """Learn from the examples and classes alone that the teacher is less sure of."""
     standardise: bool = False
     """Standardise the logits of the first part, see `LSKD`; published with weight 9."""
+    strong: bool = False
+    """Learn from a second view of the examples too: that of the stage's second-view."""
     weight: float = 0.9
 
     def __post_init__(self):
@@ -109,15 +115,33 @@ class MLKD(LogitTerm):
     def __call__(self, student_logits: Array, teacher_logits: Array, targets: Array) -> Array:
         del targets
         z_s, z_t = floats(student_logits, teacher_logits)
-        scores = (standardise(z_s), standardise(z_t)) if self.standardise else (z_s, z_t)
         m, n = unsure(z_t) if self.masks else (1.0, 1.0)
-        total = jnp.zeros((), z_s.dtype)
+        total = jnp.mean(m * self._instances(z_s, z_t))
         for T in self.temperatures:
             p_s, p_t = jax.nn.softmax(z_s / T), jax.nn.softmax(z_t / T)
-            instance = T**2 * kl_divergence(scores[1] / T, scores[0] / T)
-            total += jnp.mean(m * (instance + relations(p_s, p_t)))
-            total += jnp.mean(n * relations(p_s.T, p_t.T))
+            total += jnp.mean(m * relations(p_s, p_t)) + jnp.mean(n * relations(p_s.T, p_t.T))
         return total
+
+    @property
+    def views(self) -> int:
+        return 2 if self.strong else 1
+
+    def evaluate(self, own: Own, lesson: Lesson) -> tuple[Array, Tree]:
+        value, state = super().evaluate(own, lesson)
+        if not self.strong:
+            return value, state
+        second = lesson.second
+        assert second is not None, "it has said that it reads two views"
+        assert second.teacher is not None, "the config checks that there is a teacher"
+        z_s, z_t = floats(second.student.logits, second.teacher.logits)
+        return value + jnp.mean(self._instances(z_s, z_t)), state
+
+    def _instances(self, z_s: Array, z_t: Array) -> Array:
+        """Σ_T T²·KL(p_t ‖ p_s), [B]."""
+        if self.standardise:
+            z_s, z_t = standardise(z_s), standardise(z_t)
+        each = [T**2 * kl_divergence(z_t / T, z_s / T) for T in self.temperatures]
+        return jnp.sum(jnp.stack(each), axis=0)
 
 
 def unsure(teacher_logits: Array) -> tuple[Array, Array]:

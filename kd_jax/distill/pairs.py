@@ -21,6 +21,8 @@ class Preset:
       pairs: fields of the terms that were published for a pair.
       mixup: α of the stage's mixup, where the method needs it.
       classifier: whose the student ends in, its own or the teacher's.
+      second: weight of the cross-entropy on a second view, which is the stage's own and two random
+        operations on top (FixMatch's RandAugment); None where the method has one view.
     """
 
     hard_weight: float
@@ -29,6 +31,7 @@ class Preset:
     pairs: Mapping[Pair, Changes] = dataclasses.field(default_factory=dict)
     mixup: float | None = None
     classifier: str = "own"
+    second: float | None = None
 
 
 def each(path: str, values: Mapping[Any, tuple[Pair, ...]]) -> dict[Pair, Changes]:

@@ -18,6 +18,7 @@ from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
 
 PRESETS: dict[str, Preset] = {**LOGITS, **FEATURES}
+STRONG: dict[str, Any] = {"operations": 2, "magnitude": None}  # on top, in a second view
 
 
 def find(name: str, called: str = "preset") -> Preset:
@@ -48,7 +49,8 @@ def preset(
     Args:
       name: one of PRESETS.
       teacher, student: names of MODELS or their configs.
-      augment: the stage's; comes back with mixup where the method needs it.
+      augment: the stage's; comes back with mixup where the method needs it, and with random
+        operations as `second_view` where it has a second one.
 
     Raises:
       UsageError: a name that is unknown.
@@ -62,6 +64,9 @@ def preset(
         fields["classifier"] = entry.classifier
     if entry.mixup is not None:
         fields["augment"] = dataclasses.replace(augment or Augment(), mixup=entry.mixup)
+    if entry.second is not None:
+        fields["second_view"] = dataclasses.replace(augment or Augment(), **STRONG)
+        fields["second_hard_weight"] = entry.second
     return fields
 
 

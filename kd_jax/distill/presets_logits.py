@@ -82,9 +82,11 @@ LOGITS: dict[str, Preset] = {
     ),
     "mlkd": Preset(
         0.1,
-        {"mlkd": MLKD(weight=0.9)},
-        f"{GITHUB}Jin-Ying/Multi-Level-Logit-Distillation, mdistiller/engine/cfg.py (there with a "
-        "second, strongly augmented view)",
+        {"mlkd": MLKD(weight=0.9, strong=True)},
+        # Its RandAugment(2, 10) does not read the 10: strengths are drawn, as in FixMatch.
+        f"{GITHUB}Jin-Ying/Multi-Level-Logit-Distillation, mdistiller/engine/cfg.py and "
+        "distillers/KD_ours.py",
+        second=0.1,
     ),
     "deit_hard": Preset(0.5, {"deit_hard": DeiTHard(weight=0.5)}, DEIT),
     "deit_soft": Preset(0.9, {"deit_soft": DeiTSoft(weight=0.1, temperature=3.0)}, DEIT),

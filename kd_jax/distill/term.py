@@ -15,6 +15,20 @@ Array = jax.Array
 
 
 @flax.struct.dataclass
+class View:
+    """What is said of another view of a step's examples.
+
+    Attributes:
+      student, teacher: as in a Lesson.
+      targets: float32 [B, K].
+    """
+
+    student: Outputs
+    teacher: Outputs | None
+    targets: Array
+
+
+@flax.struct.dataclass
 class Lesson:
     """All that a term is told of a step on B examples.
 
@@ -28,6 +42,7 @@ class Lesson:
       student_params, teacher_params: of the networks; None of a teacher whose words were kept.
       members: [M, B, K], the logits of several who teach, where terms are to be taken with each;
         then there are member_weights [M].
+      second: of a second view of the examples, varied otherwise; None where no term asks for it.
     """
 
     student: Outputs
@@ -41,6 +56,7 @@ class Lesson:
     teacher_params: Any = None
     members: Any = None
     member_weights: Any = None
+    second: View | None = None
 
 
 @flax.struct.dataclass
@@ -106,6 +122,11 @@ class Term:
             return grown
         left = jnp.where(epoch < self.stop, ramp(self.stop - epoch, self.cooldown), 0.0)
         return grown * left
+
+    @property
+    def views(self) -> int:
+        """How many views of the examples it reads: 1, or 2 with the lesson's `second`."""
+        return 1
 
     def taps(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The features, by name or by a module's path, that it was told to read of the student and

@@ -131,6 +131,18 @@ def test_funmatch_sets_mixup_and_leaves_the_other_augmentations():
     assert "augment" not in preset("kd", augment=Augment(crop=4))
 
 
+def test_mlkd_brings_a_second_view():
+    given = Augment(crop=4, flip=True)
+    fields = preset("mlkd", augment=given)
+    assert fields["second_view"] == Augment(crop=4, flip=True, operations=2)
+    assert fields["second_hard_weight"] == fields["hard_weight"] == 0.1
+    assert "augment" not in fields
+    stage = Distill(augment=given, **fields)
+    assert stage.looking_twice == ("mlkd",)
+    one = dataclasses.replace(stage.terms["mlkd"], strong=False)
+    assert not Distill(terms={"mlkd": one}).looking_twice
+
+
 def test_unknown_names_are_told_with_the_nearest():
     for call, said in (
         (lambda: preset("dkdd"), r"preset 'dkdd' is unknown\. Did you mean 'dkd'"),
