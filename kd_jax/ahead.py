@@ -23,6 +23,7 @@ from kd_jax.mutual import first
 from kd_jax.objective import no_metrics
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.runs import Run
+from kd_jax.stage_settings import settings_of
 
 Shapes = Any  # a tree of jax.ShapeDtypeStruct
 
@@ -69,7 +70,7 @@ def step_of(
     with pipeline.flags_of(name):
         program = jobs.program_of(stage, run.trained(name), run.data, taught and taught[0], 1)
     program = dataclasses.replace(program, sharding=split)
-    programs, settings = compiled.build(program, loop=False), jobs.settings_of(stage)
+    programs, settings = compiled.build(program, loop=False), settings_of(stage)
     seeds = _shape(jnp.uint32, len(run.groups[0]))
     labels = jobs.labels_by_id(stage, run.data)
     begun = networks.get(stage.start)

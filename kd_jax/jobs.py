@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, hosts, lessons, many
+from kd_jax import compiled, hosts, lessons
 from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape, train_size
 from kd_jax.config import Distill, Prune, Stage
@@ -22,7 +22,7 @@ from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings, part_names
 from kd_jax.program import Program, Resident, Teacher
-from kd_jax.prune import Learned, Magnitude
+from kd_jax.stage_settings import one_of, settings_of
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.stream import View, stream
 
@@ -103,7 +103,7 @@ def check_variants(
 
     def static(stage: Stage) -> tuple:
         program = program_of(stage, model, data, teacher, devices)
-        settings = jax.tree.structure(_settings_of(stage))
+        settings = jax.tree.structure(one_of(stage))
         return program, train_size(stage, data), settings, event_steps(stage, program.steps)
 
     first = static(variants[0])
@@ -155,44 +155,6 @@ def _check_peers(stage: Stage, model: Model) -> None:
         f"peer-models {' '.join(others) or 'none'}: with its peers the stage has {1 + len(others)} "
         f"networks, and was given {model.members}: give it one, or kd_jax.mutual((model, peer))",
     )
-
-
-def settings_of(*variants: Stage) -> Settings:
-    """What the programs of a stage, or of several that differ in numbers alone, are given; the seed
-    is filled in by them."""
-    settings = many.joined([_settings_of(stage) for stage in variants])
-    if getattr(variants[0], "alike", 0):
-        settings = dataclasses.replace(settings, peer=jnp.arange(len(variants)))
-    return dataclasses.replace(settings, variants=len(variants))
-
-
-def _settings_of(stage: Stage) -> Settings:
-    distills = isinstance(stage, Distill)
-    criterion = stage.criterion if isinstance(stage, Prune) else Magnitude()
-    return Settings(
-        seed=0,
-        optim=stage.optim,
-        label_smoothing=stage.label_smoothing,
-        hard_weight=stage.hard_weight if distills else 1.0,
-        second_hard_weight=stage.second_hard_weight if distills else 0.0,
-        terms=stage.terms if distills else {},
-        penalty=stage.penalty if isinstance(stage, Prune) else None,
-        criterion=criterion,
-        learned=criterion.optim(stage.optim) if isinstance(criterion, Learned) else None,
-        decay=getattr(stage.schedule, "decay", None) if isinstance(stage, Prune) else None,
-        rho=getattr(stage.schedule, "rho", None) if isinstance(stage, Prune) else None,
-        ema=stage.ema,
-        teacher_weights=_shares(stage) if distills else (),
-        combine=stage.combine if distills else "logits",
-    )
-
-
-def _shares(stage: Distill) -> tuple[float, ...]:
-    """Of several teachers with each of which terms are taken."""
-    if not stage.by_member:
-        return ()
-    weights = stage.teacher_weights or (1.0,) * len(stage.teachers)
-    return tuple(weight / sum(weights) for weight in weights)
 
 
 def labels_by_id(stage: Stage, data: Dataset) -> Array:

@@ -18,9 +18,9 @@ from kd_jax.bench.cases import PRUNED, SOFT, at_batch, request
 from kd_jax.distill import Lesson
 from kd_jax.errors import UsageError
 from kd_jax.forward import Outputs, from_linen
-from kd_jax.jobs import settings_of
 from kd_jax.models.mlp import MLP
 from kd_jax.objective import objective, total
+from kd_jax.stage_settings import settings_of
 
 SMALL = {"data": "digits", "student": MLP(widths=(4,))}
 TAUGHT = {**SMALL, "teacher": MLP(widths=(8,)), "stage": dataclasses.replace(SOFT, batch=4)}

@@ -30,7 +30,7 @@ checks step
 shrinking
 scoring
 changes cuts calibration
-compiled replay
+compiled replay stage_settings
 loop
 jobs roofline
 taught

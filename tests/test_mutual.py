@@ -81,7 +81,7 @@ def test_the_parts_of_a_step_are_sums_over_all_by_hand():
     arrays = (jnp.asarray(x[:16]) for x in (data.train.ids, data.train.inputs, data.train.labels))
     batch = Batch(*arrays, weights=jnp.ones(16))
     parts_of = jax.jit(step.loss_parts(prepared.program, settings, state, None, batch))
-    parts, (collections, metrics, _) = parts_of(state.params, {})
+    parts, (collections, metrics, _) = parts_of(state.params, {}, {})
 
     x, y = normalise(batch.inputs, data.spec), one_hot(batch.labels, 10)
     said, moved = [], []
@@ -118,7 +118,7 @@ def test_nobody_is_taught_through_the_gradient_of_another():
     arrays = (jnp.asarray(x[:16]) for x in (data.train.ids, data.train.inputs, data.train.labels))
     batch = Batch(*arrays, weights=jnp.ones(16))
     parts_of = step.loss_parts(prepared.program, settings, state, None, batch)
-    found = jax.jit(jax.grad(lambda params: parts_of(params, {})[0]["kd"]))(state.params)
+    found = jax.jit(jax.grad(lambda params: parts_of(params, {}, {})[0]["kd"]))(state.params)
 
     x = normalise(batch.inputs, data.spec)
     variables = {"params": state.params, **state.collections}

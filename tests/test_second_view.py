@@ -84,7 +84,7 @@ def test_a_step_by_hand():
     """The parts of its loss, and statistics that move with the first view and then the second."""
     program, settings, state, taught, batch = one_step()
     parts_of = step.loss_parts(program, settings, state, taught, batch)
-    parts, (collections, metrics, _) = jax.jit(parts_of)(state.params, {})
+    parts, (collections, metrics, _) = jax.jit(parts_of)(state.params, {}, {})
     model = tiny.perceptron()
     views = [
         augment(how, 0, 0, batch, program.spec, name)
