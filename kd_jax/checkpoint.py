@@ -1,13 +1,15 @@
 """What a stage leaves on disk: checkpoints on the way, its network at the end, its history."""
 
+import functools
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import load_file, save_file
@@ -37,19 +39,23 @@ class Store:
         return self._manager
 
     def save(self, step: int, carry: Any) -> None:
-        """Begins to write a tree of arrays; returns once it is safe to donate them."""
-        self.manager.save(step, args=ocp.args.StandardSave(_numbered(carry)))
+        """Begins to write a tree of arrays, masks as bits; returns once these may be donated."""
+        packed = jax.tree.map(_packed, _numbered(carry))
+        self.manager.save(step, args=ocp.args.StandardSave(packed))
 
     def restore(self, carry: Any) -> tuple[int, Any] | None:
         """(step, tree) of the latest checkpoint that can be read, in the structure, shapes and
         shardings of `carry`; None where there is none."""
+        numbered = _numbered(carry)
+        form = jax.tree.map(_form, numbered)
         steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
         for step in sorted(steps, reverse=True):
             try:
-                leaves = self.manager.restore(step, args=ocp.args.StandardRestore(_numbered(carry)))
+                leaves = self.manager.restore(step, args=ocp.args.StandardRestore(form))
             except (OSError, ValueError, KeyError, TypeError):  # by Orbax, of damaged files
                 self.manager.delete(step)  # the one before it is kept for this
                 continue
+            leaves = {name: _unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
             return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))
         return None
 
@@ -78,7 +84,7 @@ class Store:
         arrays = {
             "params": snapshot.params,
             "collections": snapshot.collections,
-            "masks": tree.named_leaves(snapshot.masks),
+            "masks": jax.tree.map(_packed, tree.named_leaves(snapshot.masks)),
         }
         # Orbax can't hold an empty tree, and reads dictionaries back as they were.
         arrays = {name: part for name, part in arrays.items() if jax.tree.leaves(part)}
@@ -105,7 +111,12 @@ class Store:
             arrays = checkpointer.restore(self.folder / "final", jax.tree.map(place, saved))
         masks = arrays.get("masks", {})
         params = arrays["params"]
-        named = tree.map_named(lambda name, _: masks.get(name), params)
+        named = tree.map_named(
+            lambda name, w: (
+                _unpacked(masks[name], jnp.zeros(w.shape, bool)) if name in masks else None
+            ),
+            params,
+        )
         return Snapshot(params, arrays.get("collections", {}), named)
 
     def close(self) -> None:
@@ -165,6 +176,42 @@ class Store:
 def _numbered(carry: Any) -> dict[str, Any]:
     """The leaves by number: any tree, whatever its classes, is then one flat dictionary."""
     return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(carry))}
+
+
+def _is_mask(leaf: Any) -> bool:
+    return leaf.dtype == bool and leaf.ndim >= 2
+
+
+def _packed(leaf: Any) -> Any:
+    """A mask as bits, along its last axis; anything else as it is."""
+    return _pack(leaf) if _is_mask(leaf) else leaf
+
+
+def _form(leaf: Any) -> Any:
+    """What `_packed` makes of a leaf, to be read back: bits are so few that each device has all."""
+    if not _is_mask(leaf):
+        return leaf
+    whole = leaf.sharding
+    if isinstance(whole, jax.sharding.NamedSharding):
+        whole = jax.sharding.NamedSharding(whole.mesh, jax.sharding.PartitionSpec())
+    shape = (*leaf.shape[:-1], -(-leaf.shape[-1] // 8))
+    return jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=whole)
+
+
+def _unpacked(saved: Any, leaf: Any) -> Any:
+    """The inverse of `_packed`, placed as `leaf`. Masks that were saved as they are pass."""
+    if not _is_mask(leaf) or saved.dtype == bool:
+        return saved
+    return _unpacker(leaf.shape[-1], leaf.sharding)(saved)
+
+
+_pack = jax.jit(functools.partial(jnp.packbits, axis=-1))
+
+
+@functools.lru_cache(maxsize=64)
+def _unpacker(count: int, place: Any) -> Callable[[jax.Array], jax.Array]:
+    unpack = lambda bits: jnp.unpackbits(bits, axis=-1, count=count).astype(bool)  # noqa: E731
+    return jax.jit(unpack, out_shardings=place)
 
 
 def _values(numbered: Mapping[str, Any]) -> list[Any]:

@@ -5,10 +5,12 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import tiny
 from safetensors.numpy import load_file
 
+from kd_jax import checkpoint
 from kd_jax.checkpoint import Store, write_json, write_text
 from kd_jax.optim import Optim
 from kd_jax.state import Snapshot, no_masks, start
@@ -68,6 +70,7 @@ def test_finishing_again_replaces_what_was_there(store):
 
 LOAD = """
 import sys, pathlib, jax
+from kd_jax import checkpoint
 from kd_jax.checkpoint import Store
 assert len(jax.devices()) == 1, jax.devices()
 print(Store(pathlib.Path(sys.argv[1])).load().params["dense"]["kernel"].tolist())
@@ -111,6 +114,30 @@ def test_a_checkpoint_outlives_the_arrays_that_it_was_made_of(store):
     step, restored = Store(store.folder).restore(tree)
     assert step == 4
     np.testing.assert_array_equal(restored["w"], np.full((256, 256), 4.0))
+
+
+@pytest.mark.parametrize("spec", [(), ("data",), (None, "data")])
+def test_masks_are_kept_as_bits_and_come_back_where_they_were(store, spec):
+    mesh = jax.sharding.Mesh(jax.devices()[:4], ("data",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
+    mask = jax.random.bernoulli(jax.random.key(0), 0.3, (8, 20))
+    tree = {"mask": jax.device_put(mask, place), "flag": jnp.ones((2,), bool)}
+    store.save(1, tree)
+    step, found = store.restore(jax.tree.map(jnp.zeros_like, tree))
+    assert step == 1
+    assert not tiny.differences(found, tree)
+    assert found["mask"].sharding == jnp.zeros_like(tree["mask"]).sharding
+    saved = store.manager.restore(1, args=ocp.args.StandardRestore())
+    forms = {(x.shape, x.dtype.name) for x in jax.tree.leaves(saved)}
+    assert forms == {((2,), "bool"), ((8, 3), "uint8")}
+
+
+def test_a_network_whose_masks_were_saved_whole_is_read(store, monkeypatch):
+    """As an earlier version did."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_packed", lambda leaf: leaf)
+        store.finish(Snapshot(PARAMS, {}, MASKS), {})
+    assert not tiny.differences(store.load(), Snapshot(PARAMS, {}, MASKS))
 
 
 def test_the_latest_two_are_kept(store):
