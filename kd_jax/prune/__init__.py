@@ -20,7 +20,6 @@ from kd_jax.prune.criteria import (
 from kd_jax.prune.curvature import OBD, Fisher
 from kd_jax.prune.cycles import Cyclic, Lottery
 from kd_jax.prune.evidence import Evidence
-from kd_jax.prune.gates import L0, STR
 from kd_jax.prune.granularity import (
     NM,
     STRUCTURES,
@@ -36,6 +35,7 @@ from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, STE, RigL, Static
 from kd_jax.prune.learned import Learned, Movement, SoftMovement
 from kd_jax.prune.penalty import PENALTIES, Penalty, PruningLoss, Slimming
 from kd_jax.prune.reconstruction import SparseGPT
+from kd_jax.prune.relaxations import L0, STR
 from kd_jax.prune.schedule import Cubic, Event, Exponential, Iterative, OneShot, Schedule
 from kd_jax.prune.shrink import Widths, rebuild, shrink, zeroed
 from kd_jax.prune.unit_evidence import UnitEvidence
