@@ -14,6 +14,8 @@ from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 from kd_jax.state import rest
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
