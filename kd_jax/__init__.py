@@ -1,7 +1,7 @@
 """kd_jax: make deep networks small, by knowledge distillation and pruning, alone and together."""
 
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Prune, Shrink, Train
+from kd_jax.config import Distill, Experiment, Gate, Prune, Shrink, Train
 from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture

@@ -22,12 +22,12 @@ teacher devices state
 ensembles
 reuse
 config_stages
-config_shrink
+config_shrink config_gate
 config objective metrics cka program zoo
 serialize lessons many events checkpoint
 checks step
 shrinking
-changes cuts calibration
+changes cuts calibration gating
 compiled replay
 loop
 jobs roofline
