@@ -8,6 +8,7 @@ from kd_jax.distill import KD, TERMS, Mixture
 from kd_jax.distill.presets import preset
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen
+from kd_jax.gating import gated
 from kd_jax.many import of_variant
 from kd_jax.models import MODELS
 from kd_jax.nnx_models import from_nnx
@@ -44,6 +45,7 @@ __all__ = [
     "Data",
     "Distill",
     "Experiment",
+    "Gate",
     "Iterative",
     "Mixture",
     "Model",
@@ -65,6 +67,7 @@ __all__ = [
     "from_apply",
     "from_linen",
     "from_nnx",
+    "gated",
     "load_data",
     "network",
     "of_variant",

@@ -97,11 +97,11 @@ def gated(
     Gao, Zhao, Dudziak, Mullins, Xu, "Dynamic Channel Pruning: Feature Boosting and Suppression",
     2019, https://arxiv.org/abs/1810.05331, takes the k winners of a layer, by saliencies of the
     layer's own input, and multiplies what they put out by them; here one gater sees the network's
-    input alone, so that all is known before the first layer, and gates are binary. Chen, Li, Bengio,
-    Si, "You Look Twice: GaterNet for Dynamic Filter Selection in CNNs", 2019,
-    https://arxiv.org/abs/1811.11205, has such a gater, a deep network, with noise and a penalty that
-    closes as many gates as it comes to; here how many are open is given, the same for every input,
-    and channels that hang together (a residual stream) share a gate.
+    input alone, so that all is known before the first layer, and gates are binary. Chen, Li,
+    Bengio, Si, "You Look Twice: GaterNet for Dynamic Filter Selection in CNNs", 2019,
+    https://arxiv.org/abs/1811.11205, has such a gater, a deep network, with noise and a penalty
+    that closes as many gates as it comes to; here how many are open is given, the same for every
+    input, and channels that hang together (a residual stream) share a gate.
 
     Args:
       shape: of an example.

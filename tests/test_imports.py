@@ -42,10 +42,11 @@ pipeline
 ahead
 plan
 size
-sparse
+sparse savings
 results explain
 environment noise labels figures
 columns notes heatmaps sparsities
+columns_gates
 plots_many
 plots tables
 plots_explain

@@ -65,24 +65,25 @@ class Gates:
         found: dict[tuple[str, int], np.ndarray] = {}
         first, last = 0, self.units
         for group in self.groups:
-            for (leaf, axis), places in group.entries.items():
-                whole = np.full(self.structure.shapes[leaf][axis], last)
-                own = first + np.arange(group.size)[:, None]
-                found.setdefault((leaf, axis), whole)[places] = own
+            for leaf, axis in group.entries:
+                unit = group.unit_at(leaf, axis, self.structure.shapes[leaf][axis])
+                before = found.get((leaf, axis), last)
+                found[leaf, axis] = np.where(unit < group.size, first + unit, before)
             first += group.size
         return found
 
 
 def winners(saliencies: Array, count: int) -> Array:
-    """1 for the `count` highest of each row [..., units], 0 for the rest; of equal ones the first.
+    """1 for the `count` highest of each row [..., units], not all, and 0 for the rest; of equal
+    ones the first.
 
     The gradient is that of σ(s - t), t midway between the last that wins and the first that does
     not: a unit learns the more, the nearer it is to changing sides.
     """
-    place = jnp.argsort(jnp.argsort(-saliencies, axis=-1, stable=True), axis=-1)
-    won = (place < count).astype(saliencies.dtype)
-    ordered = -jnp.sort(-saliencies, axis=-1)
-    between = jnp.mean(ordered[..., count - 1 : count + 1], axis=-1, keepdims=True)
+    highest, places = jax.lax.top_k(saliencies, count + 1)
+    none = jnp.zeros_like(saliencies)
+    won = jnp.put_along_axis(none, places[..., :count], 1.0, axis=-1, inplace=False)
+    between = jnp.mean(highest[..., count - 1 :], axis=-1, keepdims=True)
     soft = jax.nn.sigmoid(saliencies - jax.lax.stop_gradient(between))
     return won + (soft - jax.lax.stop_gradient(soft))
 

@@ -87,10 +87,9 @@ def marks(structure: Structure, alive: Mapping[str, Array]) -> dict[str, dict[in
     as `Structure.indices`, of marks [units] that may be traced."""
     axes: dict[str, dict[int, Array]] = {}
     for group in structure.groups:
-        for (leaf, axis), places in group.entries.items() if group.name in alive else ():
+        for leaf, axis in group.entries if group.name in alive else ():
             of_leaf = axes.setdefault(leaf, {})
-            left = of_leaf.get(axis, jnp.ones(structure.shapes[leaf][axis], bool))
-            spread = jnp.repeat(alive[group.name], places.shape[1])
-            at = jnp.asarray(places.reshape(-1))
-            of_leaf[axis] = left.at[at].set(left[at] & spread)
+            unit = group.unit_at(leaf, axis, structure.shapes[leaf][axis])
+            left = jnp.append(alive[group.name], True)[unit]
+            of_leaf[axis] = of_leaf[axis] & left if axis in of_leaf else left
     return axes
