@@ -48,7 +48,7 @@ def columns(results: Sequence[Results]) -> list[Column]:
     pruned = any(sum(row.sparsity or ()) > 0 for row in rows)
     found = [
         Column("network", lambda run, row: Cell(row.label), numeric=False),
-        Column("accuracy %", lambda run, row: percent(row.accuracy)),
+        Column("accuracy %", lambda run, row: _percent(row.accuracy)),
     ]
     if any(row.agreement and row.has_teacher for row in rows):
         found.append(Column("agrees with teacher %", _agreement))
@@ -92,7 +92,7 @@ def compared(results: Sequence[Results]) -> list[Column]:
     others = [*dict.fromkeys(named)]
     found = [
         Column("network", lambda run, row: Cell(row.label), numeric=False),
-        Column("accuracy %", lambda run, row: percent(row.accuracy)),
+        Column("accuracy %", lambda run, row: _percent(row.accuracy)),
     ]
     label = lambda name: next(row.label for run in results for row in run.rows if row.stage == name)  # noqa: E731
     found += [Column(f"against {label(name)}, points", _gain(name)) for name in others]
@@ -110,7 +110,7 @@ def zeros(results: Sequence[Results]) -> list[Column]:
     batches = sorted({int(batch) for row in rows for batch in row.sparse})
     found = [
         Column("network", lambda run, row: Cell(row.label), numeric=False),
-        Column("pruned %", lambda run, row: percent(row.sparsity) if row.sparsity else Cell()),
+        Column("pruned %", lambda run, row: _percent(row.sparsity) if row.sparsity else Cell()),
         Column("MACs without zeros", _macs_nonzero),
     ]
     return found + [Column(f"batch {b}, ms: zeros left out", _left_out(str(b))) for b in batches]
@@ -192,14 +192,13 @@ def by_class(run: Results) -> list[list[str]]:
     return [["class", *(row.label for row in rows)], *lines] if rows and lines else []
 
 
-def percent(values: Sequence[float]) -> Cell:
-    """Of fractions, an entry a seed."""
+def _percent(values: Sequence[float]) -> Cell:
     of = summary(values)
     return Cell(f"{100 * of.mean:.2f}", "" if of.std is None else f"± {100 * of.std:.2f}")
 
 
 def _agreement(run: Results, row: Row) -> Cell:
-    return percent(row.agreement) if row.agreement and row.has_teacher else Cell()
+    return _percent(row.agreement) if row.agreement and row.has_teacher else Cell()
 
 
 def _nonzero(run: Results, row: Row) -> Cell:
@@ -221,7 +220,8 @@ def _latency(batch: str) -> Callable[[Results, Row], Cell]:
             return Cell()
         value = "~" * measured.unsteady + significant(measured.median_ms)
         each = () if batch == "1" else (duration(measured.median_ms / 1e3 / int(batch)),)
-        if row.model == first.model or batch not in first.latency:
+        masked = row.gating is not None  # all is computed: what is not masked has a table
+        if masked or row.model == first.model or batch not in first.latency:
             return Cell(value, extras=each)
         one, other = _timings(run, first.model, batch), _timings(run, row.model, batch)
         if any(timing.unsteady for timing in (*one, *other)):

@@ -1,11 +1,12 @@
 """The cells of the report's table of gated networks."""
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kd_jax import savings
-from kd_jax.columns import Cell, Column, percent
+from kd_jax.columns import Cell, Column
+from kd_jax.noise import summary
 from kd_jax.results import Results, Row
+from kd_jax.savings import Savings
 from kd_jax.units import amount, ratio, significant
 
 
@@ -14,41 +15,39 @@ def gates(results: Sequence[Results]) -> list[Column]:
     its own. None where no network has any."""
     if not any(row.gating for run in results for row in run.rows):
         return []
-    share = lambda of: lambda run, row: percent(of(row.gating)) if row.gating else Cell()  # noqa: E731
-    one = lambda which: lambda run, row: _one(row, which)  # noqa: E731
     return [
         Column("network", lambda run, row: Cell(row.label), numeric=False),
-        Column("units an example", _open_units),
-        Column("always open %", share(lambda gating: gating.always)),
-        Column("never %", share(lambda gating: gating.never)),
-        Column("sometimes %", share(lambda gating: gating.sometimes)),
-        Column("MACs an example", _macs_gathered),
-        Column("batch 1, ms: without gates", one("dense")),
-        Column("masked", one("masked")),
-        Column("gathered", _gathered),
+        Column("units open", _of(lambda it: Cell(f"{it.kept:,} of {it.units:,}"))),
+        Column("for all, none, some %", _of(_shares)),
+        Column("MACs", _of(_macs)),
+        Column("no gates, ms", _of(lambda it: Cell(_milliseconds(it, "dense")))),
+        Column("masked, ms", _of(lambda it: Cell(_milliseconds(it, "masked")))),
+        Column("gathered, ms", _of(_gathered)),
     ]
 
 
-def _open_units(run: Results, row: Row) -> Cell:
-    return Cell(f"{row.gating.kept:,} of {row.gating.units:,}") if row.gating else Cell()
+def _of(cell: Callable[[Savings], Cell]) -> Callable[[Results, Row], Cell]:
+    return lambda run, row: cell(row.gating) if row.gating else Cell()
 
 
-def _macs_gathered(run: Results, row: Row) -> Cell:
-    if row.gating is None:
-        return Cell()
-    times = ratio(row.gating.macs_dense / row.gating.macs)
-    return Cell(amount(row.gating.macs), extras=(f"{times} of {amount(row.gating.macs_dense)}",))
+def _shares(gating: Savings) -> Cell:
+    parts = (gating.always, gating.never, gating.sometimes)
+    return Cell(" / ".join(f"{100 * summary(part).mean:.0f}" for part in parts))
 
 
-def _one(row: Row, which: str) -> Cell:
-    timed = getattr(row.gating, which, None)
-    return Cell("~" * timed.unsteady + significant(timed.median_ms)) if timed else Cell()
+def _macs(gating: Savings) -> Cell:
+    times = ratio(gating.macs_dense / gating.macs)
+    return Cell(amount(gating.macs), extras=(f"of {amount(gating.macs_dense)}", times))
 
 
-def _gathered(run: Results, row: Row) -> Cell:
-    cell = _one(row, "gathered")
-    if row.gating is None:
-        return cell
-    faster = row.gating.dense.median_ms / row.gating.gathered.median_ms
-    sure = faster > 1 / savings.GAIN and not (row.gating.dense.unsteady or cell.value[0] == "~")
-    return dataclasses.replace(cell, extras=(ratio(faster) if sure else "no faster than dense",))
+def _milliseconds(gating: Savings, which: str) -> str:
+    timed = getattr(gating, which)
+    return "~" * timed.unsteady + significant(timed.median_ms)
+
+
+def _gathered(gating: Savings) -> Cell:
+    """A network is called faster only where that is more than the clock's noise."""
+    faster = gating.dense.median_ms / gating.gathered.median_ms
+    steady = not (gating.dense.unsteady or gating.gathered.unsteady)
+    said = ratio(faster) if steady and faster > 1 / savings.GAIN else "no faster"
+    return Cell(_milliseconds(gating, "gathered"), extras=(said,))

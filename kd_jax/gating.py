@@ -50,7 +50,8 @@ class Gated:
         """The network to train, [S, ...], from one of the backbone, [S, ...], and fresh gaters.
 
         A gater begins as if units were cut for good: for every input it chooses those of the
-        highest norm (the criterion l2), which stand in its last layer's shifts.
+        highest norm (the criterion l2), which stand in its last layer's shifts; the kernel of this
+        layer is zero.
         """
         structure = self.gates.structure
         example = jnp.zeros((1, *structure.input_shape[1:]), structure.dtype)
@@ -60,7 +61,8 @@ class Gated:
             gater = self.chooser.init(key, example)["params"][GATER]
             found = scores(structure, network.variables, "l2", key)
             order = [_standard(found[group.name]) for group in self.gates.groups]
-            last = {**gater[LAST], "bias": jnp.concatenate(order)}
+            zeros = jnp.zeros_like(gater[LAST]["kernel"])
+            last = {"kernel": zeros, "bias": jnp.concatenate(order)}
             variables = together(
                 {BACKBONE: network.variables, GATER: {"params": {**gater, LAST: last}}}
             )
