@@ -177,17 +177,22 @@ def _gates(
 ) -> tuple[Gates, tuple[str, ...]]:
     structure = traced(backbone, shape)
     names = {group.name: group.size for group in structure.groups}
-    free = _exact(backbone, shape)
+    keep_whole = matching(keep, [*names])
+    own = {name: size for name, size in names.items() if name not in keep_whole}
+    require(bool(own) or not names, f"keep {' '.join(keep)}: nothing is left that could be gated")
+    counts = {n: k for n, k in per_layer(own, amount).items() if k < names[n]}
+    sizes = ", ".join(str(size) for size in own.values())
     require(
-        bool(free),
+        bool(counts) or not own,
+        f"amount {amount} is no unit of any group: they have {sizes}: raise it",
+    )
+    free = _exact(backbone, shape)  # last, since it takes a second
+    require(
+        any(name in free for name in counts),
         "start: nothing of this network can be gated: it has no channels or hidden units that work "
         "one by one between its products (see run.py inspect); Shrink may cut it",
     )
-    own = {name: names[name] for name in free if name not in matching(keep, [*names])}
-    counts = {n: k for n, k in per_layer(own, amount).items() if k < names[n]}
-    require(bool(own), f"keep {' '.join(keep)}: nothing is left that could be gated")
-    sizes = ", ".join(str(size) for size in own.values())
-    require(bool(counts), f"amount {amount} is no unit of any group: they have {sizes}: raise it")
+    counts = {name: count for name, count in counts.items() if name in free}
     return Gates(structure, counts), tuple(name for name in names if name not in free)
 
 
