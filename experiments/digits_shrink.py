@@ -23,7 +23,7 @@ Nothing was tuned.
 from typing import Any
 
 from kd_jax.augment import Augment
-from kd_jax.config import Experiment, Prune, Shrink, Train
+from kd_jax.config import Experiment, Gate, Prune, Shrink, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import KD
 from kd_jax.models.cifar_resnet import CifarResNet
@@ -47,6 +47,7 @@ CONFIG = Experiment(
         "shrink_taught": Shrink(start="train", macs=0.5, **RETRAIN, **SOFT),
         "shrink_scan": Shrink(start="train", macs=0.5, scope="sensitivity", **RETRAIN, **SOFT),
         "shrink_less": Shrink(start="train", amount=0.25, **RETRAIN, **SOFT),
+        "gate": Gate(start="train", amount=0.5, **RETRAIN, **SOFT),
         "prune": Prune(start="shrink_less", sparsity=0.5, **RETRAIN, **SOFT),
     },
     compare=("train",),

@@ -220,7 +220,8 @@ def _latency(batch: str) -> Callable[[Results, Row], Cell]:
             return Cell()
         value = "~" * measured.unsteady + significant(measured.median_ms)
         each = () if batch == "1" else (duration(measured.median_ms / 1e3 / int(batch)),)
-        if row.model == first.model or batch not in first.latency:
+        masked = row.gating is not None  # all is computed: what is not masked has a table
+        if masked or row.model == first.model or batch not in first.latency:
             return Cell(value, extras=each)
         one, other = _timings(run, first.model, batch), _timings(run, row.model, batch)
         if any(timing.unsteady for timing in (*one, *other)):

@@ -21,7 +21,7 @@ from kd_jax.devices import replicated, settled, splits
 from kd_jax.forward import Model
 from kd_jax.many import RUN, SAME, STATE, VARIANT, over_runs, over_seeds
 from kd_jax.objective import Metrics, Settings
-from kd_jax.platform import platform
+from kd_jax.platform import once
 from kd_jax.program import Program
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.schedule import Action
@@ -102,7 +102,7 @@ def build(program: Program, loop: bool) -> Compiled:
     many = functools.partial(step_lib.advance, program)
     looped = donating(over_runs(many, (STATE, RUN, RUN, SAME, SAME), both))
     return Compiled(
-        start=compiled(_starter(program), compiler_options=_once()),
+        start=compiled(_starter(program), compiler_options=once()),
         advance=looped if loop else functools.partial(_dispatch, order, single),
         single=single,
         step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
@@ -173,12 +173,6 @@ def _jit(program: Program, function: Callable, **options: Any) -> Any:
         return settled(program.sharding, function(*given))
 
     return jax.jit(held, **options)
-
-
-def _once() -> dict[str, Any] | None:
-    """How to compile what runs once: on a CPU without optimising. LLVM takes 16 s (jax 0.12) to
-    optimise the initial values of ResNet-20, 43 s for ResNet-56; so it is half a second, and 2."""
-    return {"xla_backend_optimization_level": 0} if platform() == "cpu" else None
 
 
 def _dispatch(order, single, settings, seeds, state, sums, teacher, data, steps: int):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from kd_jax.config_gate import Gate
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Distill, Prune, Retrain, Stage, Train, variants
 from kd_jax.datasets import Data
@@ -18,6 +19,7 @@ __all__ = [
     "ROLES",
     "Distill",
     "Experiment",
+    "Gate",
     "Prune",
     "Retrain",
     "Shrink",
@@ -110,6 +112,7 @@ class Experiment:
         self._with_needs(self.stages)
         for name, stage in self.stages.items():
             self._check_sparsity(name, stage)
+            self._check_gated(name, stage)
 
     @property
     def layout(self) -> tuple[int, int]:
@@ -164,6 +167,17 @@ class Experiment:
                     f"{name}.sparsity {stage.sparsity} is below the {before.sparsity} of what it "
                     "starts from, and what is pruned stays pruned: raise it",
                 )
+            before = self.stages.get(before.start)
+
+    def _check_gated(self, name: str, stage: Stage) -> None:
+        """What each input goes through is decided last."""
+        before = self.stages.get(stage.start) if isinstance(stage, (Shrink, Gate)) else None
+        while before is not None:
+            require(
+                not isinstance(before, Gate),
+                f"{name}.start {stage.start!r}: that network is gated, and its units can't be cut "
+                "or gated again: shrink it first, then gate it",
+            )
             before = self.stages.get(before.start)
 
     def _check_reference(self, flag: str, stage: str) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.config import Prune, Shrink, Stage
+from kd_jax.config import Gate, Prune, Shrink, Stage
 from kd_jax.errors import require
 from kd_jax.prune import Learned, allocate
 from kd_jax.prune import masks as masks_lib
@@ -29,7 +29,7 @@ def events(
     variants stacked, [V]."""
     first = variants[0]
     calibrate = bool(state.collections) and getattr(first, "recalibrate", 0) > 0
-    if isinstance(first, Shrink) and calibrate:
+    if isinstance(first, (Shrink, Gate)) and calibrate:
         return {0: [("calibrate", None)]}
     if not isinstance(first, Prune):
         return {}

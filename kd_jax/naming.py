@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
-from kd_jax.config import Distill, Experiment, Prune, Retrain
+from kd_jax.config import Distill, Experiment, Gate, Prune, Retrain, Shrink
 from kd_jax.sweep import Variant
+
+DONE = {Prune: "pruned", Shrink: "shrunk", Gate: "gated"}
 
 
 def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -> str:
@@ -23,7 +25,7 @@ def _label(experiment: Experiment, stage: str) -> str:
     if isinstance(description, Retrain):
         before = description.start
         first = _label(experiment, before) if before else description.model
-        done = "pruned" if isinstance(description, Prune) else "shrunk"
+        done = next(word for kind, word in DONE.items() if isinstance(description, kind))
         return f"{first}, {done}" if "," in first else f"{first} and {done}"
     if isinstance(description, Distill) and (description.taught or not description.terms):
         return _taught_label(experiment, stage, description)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from kd_jax import checks, compiled, hosts, jobs, latency, shrinking, stages
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment, Shrink
+from kd_jax.config import ROLES, Distill, Experiment, Gate, Shrink
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import from_linen
@@ -169,6 +169,7 @@ def train(run: Run, report: Reporter) -> None:
         if run.members(stage)[0] != stage:
             continue  # it trains with the first of its siblings
         _cut(run, stage, report)
+        _tell_of_gates(run, stage, report)
         for seeds in run.groups:
             _train_stage(run, stage, seeds, report)
         if count % KEPT == 0:
@@ -190,11 +191,21 @@ def _cut(run: Run, stage: str, report: Reporter) -> None:
     cut.write(model, shape, together, kept)
 
 
+def _tell_of_gates(run: Run, stage: str, report: Reporter) -> None:
+    gated = run.gated(stage) if isinstance(run.experiment.stages[stage], Gate) else None
+    if gated is not None and gated.whole:
+        names = ", ".join(gated.whole)
+        report.note(f"{stage}: every input has {names} whole: there a gate would be no cut")
+
+
 def _start(run: Run, stages: Sequence[str], seeds: Seeds) -> Snapshot | None:
     """The network that stages which train together start from."""
     descriptions = [run.experiment.stages[stage] for stage in stages]
     starts = [description.start for description in descriptions]
     found = run.networks(starts, seeds) if starts[0] else None
+    gated = run.gated(stages[0])
+    if found is not None and gated is not None and isinstance(descriptions[0], Gate):
+        return gated.begin(found, seeds)
     if found is None or not isinstance(descriptions[0], Shrink):
         return found
     first = run.groups.index(seeds) * len(seeds)

@@ -53,7 +53,7 @@ def _run(
             inner, own = _inner(eqn), zip(_inner(eqn)[0].invars, known, strict=True)
             results, said = _run(*inner, given, {v: n for v, n in own if n}, product, keeps)
         else:
-            results = _product(eqn, given, known, product) or _bind(eqn, given)
+            results = _product(eqn, given, known, product) or bind(eqn, given)
             # Of as many results as operands each is of its own.
             own = lambda of, i: of[i : i + 1] if len(of) == len(results) else of  # noqa: B023, E731
             said = [
@@ -93,6 +93,7 @@ def _inner(eqn: Any) -> tuple[Any, Sequence[Any]]:
     return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
 
 
-def _bind(eqn: Any, values: list[Any]) -> list[Any]:
+def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """The results of an equation for these operands."""
     found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
     return found if eqn.primitive.multiple_results else [found]

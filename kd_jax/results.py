@@ -17,6 +17,7 @@ from kd_jax.checkpoint import write_text
 from kd_jax.cka import Similarity
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.latency import Latency
+from kd_jax.savings import Savings
 from kd_jax.sparse import SparseTiming
 from kd_jax.typed import Typed, typed
 
@@ -119,6 +120,8 @@ class Row(Typed):
     """By batch size; of one seed's network."""
     sparse: dict[str, SparseTiming] = dataclasses.field(default_factory=dict)
     """By batch size, with the zeros left out where that is faster; of one seed's network."""
+    gating: Savings | None = None
+    """What its gates save, where it has any; of one seed's network."""
     seconds: float = 0.0
     """Of training."""
     step_ms: float | None = None
@@ -195,7 +198,9 @@ def per_seed(row: Row) -> list[tuple[str, Sequence]]:
     values = [(name, getattr(row, name)) for name in names]
     layers = [(f"layers.{name}.pruned", layer.pruned) for name, layer in row.layers.items()]
     alike = [("similarity.cka", row.similarity.cka)] if row.similarity else []
-    return [pair for pair in (*values, *layers, *alike) if pair[1] is not None]
+    open_ = row.gating and (row.gating.always, row.gating.never)
+    gates = zip(("gating.always", "gating.never"), open_ or (), strict=False)
+    return [pair for pair in (*values, *layers, *alike, *gates) if pair[1] is not None]
 
 
 # JSON -------------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ import numpy as np
 
 from kd_jax import many, naming
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Shrink
+from kd_jax.config import Distill, Experiment, Gate, Shrink
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
+from kd_jax.gating import Gated, of_stage
 from kd_jax.mutual import mutual
 from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
@@ -54,7 +55,8 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
-        if self.shrunk(stage, by=self.variants):  # settings that cut differently differ in shapes
+        # Settings that cut or gate differently differ in shapes.
+        if self.shrunk(stage, by=self.variants) or self.gated_by(stage) in self.variants:
             return (stage,)
         return variant.siblings
 
@@ -70,6 +72,9 @@ class Run:
             full, shape = self.model(description.start), self.data.spec.shape
             cut = self.cut(stage)
             return cut.model(full) if cut.known else expected(description, full, shape)
+        if isinstance(description, Gate):
+            start = self.model(description.start)
+            return of_stage(description, start, self.data.spec.shape).model
         if description.start:
             return self.model(description.start)
         model = self.models[description.model]
@@ -97,6 +102,22 @@ class Run:
         if isinstance(description, Shrink) and (by is None or stage in by):
             return True
         return bool(description.start) and self.shrunk(description.start, by)
+
+    def gated_by(self, stage: str) -> str:
+        """The stage that gated its network, itself or one that it comes from; empty where none
+        did."""
+        description = self.experiment.stages[stage]
+        if isinstance(description, Gate) or not description.start:
+            return stage * isinstance(description, Gate)
+        return self.gated_by(description.start)
+
+    def gated(self, stage: str) -> Gated | None:
+        """Its network and gater, where it has one."""
+        by = self.gated_by(stage)
+        description = self.experiment.stages[by] if by else None
+        if not isinstance(description, Gate):
+            return None
+        return of_stage(description, self.model(description.start), self.data.spec.shape)
 
     def store(self, stage: str, seeds: Seeds) -> Store:
         """Of a stage and those that train together with it."""
@@ -218,7 +239,7 @@ class Run:
             named = [name for name in self.experiment.compare if name in before]
             return tuple(name for name in named if role(name) == role(stage))
         description = self.experiment.stages[stage]
-        if isinstance(description, Shrink):
+        if isinstance(description, (Shrink, Gate)):
             return (description.start,)
         if variant is None:
             return None

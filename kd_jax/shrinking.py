@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -204,10 +204,16 @@ def _chosen(
 
 
 def _whole(how: _How, structure: Structure) -> set[str]:
-    """The groups that no unit is cut of. Raises UsageError for a pattern that finds none."""
-    names, found = [group.name for group in structure.groups], set()
+    """The groups that no unit is cut of."""
+    names = [group.name for group in structure.groups]
     require(bool(names), "start: nothing of this network can be cut: see run.py inspect")
-    for pattern in how.keep:
+    return matching(how.keep, names)
+
+
+def matching(keep: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The groups that patterns find. Raises UsageError for one that finds none."""
+    found: set[str] = set()
+    for pattern in keep:
         try:
             some = {name for name in names if re.search(pattern, name)}
         except re.error as error:

@@ -10,7 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import checks, cka, compiled, cost, latency, metrics, results, size, sparse, tree
+from kd_jax import (
+    checks,
+    cka,
+    compiled,
+    cost,
+    latency,
+    metrics,
+    results,
+    savings,
+    size,
+    sparse,
+    tree,
+)
 from kd_jax.augment import normalise
 from kd_jax.data import Split
 from kd_jax.environment import environment
@@ -23,7 +35,7 @@ from kd_jax.reuse import REUSED
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
 
-TIMED = 12  # pruned networks, at most, that are timed without their zeros
+TIMED = 12  # pruned or gated networks, at most, that are timed without what they do not need
 
 
 def summarise(
@@ -45,9 +57,13 @@ def summarise(
     first, images = {stage: _first_network(run, stage) for stage in order}, _batches(run)
     report.note("measuring latency")
     timings = latency.measure({s: (run.model(s), n.variables) for s, n in first.items()}, images)
-    left_out = _sparse(run, first, images, report)
-    of = lambda stage: (alike.get(stage), timings[stage], left_out.get(stage, {}))  # noqa: E731
-    rows = [_row(run, stage, logits, *of(stage)) for stage in order]
+    left_out, saved = (find(run, first, images, report) for find in (_sparse, _savings))
+
+    def found(stage: str) -> dict[str, Any]:
+        known = {"similarity": alike.get(stage), "latency": timings[stage]}
+        return known | {"sparse": left_out.get(stage, {}), "gating": saved.get(stage)}
+
+    rows = [_row(run, stage, logits, found(stage)) for stage in order]
     sizes = {split: len(getattr(run.data, split)) for split in ("train", "validation", "test")}
     seconds = sum(row.seconds for row in rows) + time.monotonic() - began
     spec = run.data.spec
@@ -83,7 +99,12 @@ def histories(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def _test_logits(run: Run, stage: str) -> tuple[np.ndarray, np.ndarray]:
     """(logits [S, N, K] of all seeds, labels [N])."""
-    model, data = run.model(stage), run.data
+    return _test_outputs(run, stage, run.model(stage))
+
+
+def _test_outputs(run: Run, stage: str, model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """As `_test_logits`, of any model of its variables."""
+    data = run.data
     predict = compiled.predictor(model, data.spec)
     found = [
         metrics.predictions(predict, run.network(stage, seeds), data.test) for seeds in run.groups
@@ -129,6 +150,20 @@ def _sparse(
     return found
 
 
+def _savings(
+    run: Run, first: dict[str, Snapshot], images: dict[int, jax.Array], report: Reporter
+) -> dict[str, savings.Savings]:
+    """{stage: what its gates save}; of many, of the first stages."""
+    found = {}
+    for stage, network in first.items():
+        gated = run.gated(stage)
+        if gated is not None and len(found) < TIMED:
+            report.note(f"measuring what the gates of {run.label(stage)} save")
+            opened, _ = _test_outputs(run, stage, gated.chooser)
+            found[stage] = savings.measure(gated, network.variables, images[1], opened)
+    return found
+
+
 def _first_network(run: Run, stage: str) -> Snapshot:
     """Of the first seed."""
     return jax.tree.map(lambda x: x[0], run.network(stage, run.groups[0]))
@@ -151,14 +186,7 @@ def _images(run: Run, places: np.ndarray) -> np.ndarray:
     return np.reshape(images, (*places.shape, *run.data.spec.shape))
 
 
-def _row(
-    run: Run,
-    stage: str,
-    logits: dict[str, Any],
-    alike: cka.Similarity | None,
-    timing: dict[str, Any],
-    left_out: dict[str, Any],
-) -> Row:
+def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) -> Row:
     z, labels = logits[stage]
     reference = run.reference(stage, tuple(logits))
     taught = logits[reference][0]
@@ -175,10 +203,10 @@ def _row(
         stage=stage,
         label=run.label(stage),
         model=_short(run, stage, first),
+        **found,
         **{name: x.tolist() for name, x in metrics.measured(z, labels, taught).items()},
         validation_accuracy=history[-1].get("validation_accuracy") if history else None,
         agrees_with=reference,
-        similarity=alike,
         parameters=tree.count((first.params, lent)),
         nonzero=[tree.count_nonzero((n.params, n.collections.get(REUSED))) for n in networks],
         prunable=reports[0]["prunable"],
@@ -188,8 +216,6 @@ def _row(
         macs_nonzero=_macs_nonzero(model, shape, networks, macs) if reports[0]["pruned"] else None,
         bytes_dense=size.dense_bytes(first.params, first.collections),
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
-        latency=timing,
-        sparse=left_out,
         seconds=sum(facts.get("seconds", 0.0) for facts in done),
         step_ms=run.step_ms(stage),
         compared_with=run.baselines(stage, tuple(logits)),
@@ -215,6 +241,9 @@ def _short(run: Run, stage: str, network: Snapshot) -> str:
     became = " and its teacher's classifier" if REUSED in network.collections else ""
     if run.shrunk(stage):
         became += f", shrunk to {tree.count(network.params):,} parameters"
+    gated = run.gated(stage)
+    if gated is not None:
+        became += f", gated to {sum(gated.gates.counts.values())} of {gated.gates.units} units"
     changed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd_jax import sparse, sparsities
+from kd_jax import savings, sparse, sparsities
 from kd_jax.columns import WIDEST, Column, by_class, columns, zeros
 from kd_jax.columns import compared as compared_columns
 from kd_jax.columns import learnt as learnt_columns
+from kd_jax.columns_gates import gates
 from kd_jax.notes import VERSUS, changes, classes, conventions, findings, learnt, origins
 from kd_jax.results import Results, with_rows
 
@@ -107,9 +108,11 @@ def _further(
 ) -> list[tuple[str, Sequence[Results], Sequence[Column]]]:
     """(what it is, of which networks, its columns) of the tables beside the main one."""
     pruned = [with_rows(run, lambda row: bool(row.macs_nonzero)) for run in results]
+    gated = [with_rows(run, lambda row: row.gating is not None) for run in results]
     found = [
         (VERSUS, results, compared_columns(results)),
         (sparse.CONVENTION, [run for run in pruned if run is not None], zeros(results)),
+        (savings.CONVENTION, [run for run in gated if run is not None], gates(results)),
     ]
     return [one for one in found if one[2]]
 

@@ -23,13 +23,13 @@ teacher devices state
 ensembles
 reuse mutual
 config_stages
-config_shrink
+config_shrink config_gate
 config objective metrics cka program zoo
 serialize learning lessons many events checkpoint
 checks step
 shrinking
 scoring
-changes cuts calibration
+changes cuts calibration gating
 compiled replay stage_settings
 loop
 jobs roofline
@@ -44,10 +44,11 @@ pipeline
 ahead
 plan
 size
-sparse
+sparse savings
 results explain
 environment noise labels figures
 columns notes heatmaps sparsities
+columns_gates
 plots_many
 plots tables
 plots_explain

@@ -38,6 +38,13 @@ class Group:
         """Units."""
         return len(next(iter(self.entries.values())))
 
+    def unit_at(self, leaf: str, axis: int, length: int) -> np.ndarray:
+        """[length]: the unit at each index of an axis; where there is none of the group, its
+        size."""
+        found = np.full(length, self.size)
+        found[self.entries[leaf, axis]] = np.arange(self.size)[:, None]
+        return found
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Structure:

@@ -100,8 +100,9 @@ def cut(variables: Variables, indices: Indices) -> Variables:
     """The variables, of NumPy or JAX, with only these indices of their axes."""
 
     def smaller(name: str, leaf: Any) -> Any:
-        for axis, index in indices.get(name, {}).items():
-            leaf = leaf.take(index, axis=axis)
+        # From the outside in: whole rows are copied before single entries are.
+        for axis, index in sorted(indices.get(name, {}).items()):
+            leaf = leaf.take(index, axis=axis, mode="clip")
         return leaf
 
     return map_named(smaller, variables)

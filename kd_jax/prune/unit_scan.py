@@ -70,20 +70,26 @@ def scan_units(
 def emptied(structure: Structure, variables: Variables, alive: Mapping[str, Array]) -> Variables:
     """The variables at full size, with the parameters of units that are not alive set to zero; as
     `zeroed`, of marks [units] that may be traced."""
-    axes: dict[str, dict[int, Array]] = {}
-    for group in structure.groups:
-        for (leaf, axis), places in group.entries.items() if group.name in alive else ():
-            of_leaf = axes.setdefault(leaf, {})
-            marks = of_leaf.get(axis, jnp.ones(structure.shapes[leaf][axis], bool))
-            spread = jnp.repeat(alive[group.name], places.shape[1])
-            at = jnp.asarray(places.reshape(-1))
-            of_leaf[axis] = marks.at[at].set(marks[at] & spread)
+    axes = marks(structure, alive)
 
     def masked(name: str, leaf: Any) -> Any:
-        for axis, marks in axes.get(name, {}).items() if name.startswith("params/") else ():
+        for axis, left in axes.get(name, {}).items() if name.startswith("params/") else ():
             others = [1] * leaf.ndim
-            others[axis] = marks.size
-            leaf = leaf * marks.reshape(others).astype(leaf.dtype)
+            others[axis] = left.size
+            leaf = leaf * left.reshape(others).astype(leaf.dtype)
         return leaf
 
     return map_named(masked, variables)
+
+
+def marks(structure: Structure, alive: Mapping[str, Array]) -> dict[str, dict[int, Array]]:
+    """{leaf: {axis: [its size]}}: what is left of each axis that loses units which are not alive;
+    as `Structure.indices`, of marks [units] that may be traced."""
+    axes: dict[str, dict[int, Array]] = {}
+    for group in structure.groups:
+        for leaf, axis in group.entries if group.name in alive else ():
+            of_leaf = axes.setdefault(leaf, {})
+            unit = group.unit_at(leaf, axis, structure.shapes[leaf][axis])
+            left = jnp.append(alive[group.name], True)[unit]
+            of_leaf[axis] = of_leaf[axis] & left if axis in of_leaf else left
+    return axes
