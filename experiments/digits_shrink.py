@@ -3,8 +3,9 @@
 ResNet-8 learns from 900 images. Then channels are cut until a half of the multiply-adds is left,
 the same fraction of each group of channels that hang together, and what is left retrains, once on
 labels alone and once with the uncut network as its teacher; and, taught, once with amounts found by
-a scan of what each group's loss costs. Another cuts a quarter of the channels
-and then prunes half of what is left, by masks.
+a scan of what each group's loss costs. Another cuts a quarter of the channels and then prunes half
+of what is left, by masks. Another cuts nothing, but lets each image go through half of the channels
+alone, its own half: the results below are of a run without it.
 
 Paper: Li et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710
 (which channels); Fang et al., "DepGraph: Towards Any Structural Pruning", 2023,

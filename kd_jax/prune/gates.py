@@ -98,7 +98,7 @@ def masked(
     key: Array | None = None,
 ) -> tuple[Outputs, Variables]:
     """`model.forward` whose products that sum over units see of example i only those whose gates,
-    `opened` [B, units], are open."""
+    `opened` [B, units], are open. Features are of all units."""
     run = lambda variables, inputs, key: model.forward(variables, inputs, train, key)  # noqa: E731
     program, form = jax.make_jaxpr(run, return_shape=True)(variables, inputs, key)
     columns = gates.columns()
