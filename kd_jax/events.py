@@ -28,11 +28,9 @@ def events(
     """{step: [(action, what change_masks takes)]}, with exact counts for exact sparsity; of several
     variants stacked, [V]."""
     first = variants[0]
-    calibrate = bool(state.collections) and getattr(first, "recalibrate", 0) > 0
-    if isinstance(first, (Shrink, Gate)) and calibrate:
-        return {0: [("calibrate", None)]}
+    calibrate = bool(state.collections) and calibrates(first) > 0
     if not isinstance(first, Prune):
-        return {}
+        return {0: [("calibrate", None)]} if calibrate else {}
     shapes, alive = _layers(first, state)
     each = []
     for i, stage in enumerate(variants):
@@ -45,9 +43,17 @@ def events(
         if len(variants) > 1:
             target = jax.tree.map(lambda *x: np.asarray(x), *(one[2] for one in together))
         found.setdefault(step, []).append((action, target))
-    if first.schedule.at_once and calibrate:
+    if calibrate:
         found[max(found)].append(("calibrate", None))
     return found
+
+
+def calibrates(stage: Stage) -> int:
+    """Batches by which statistics are estimated anew; 0 where the stage cuts nothing at once."""
+    at_once = isinstance(stage, (Shrink, Gate)) or (
+        isinstance(stage, Prune) and stage.schedule.at_once
+    )
+    return getattr(stage, "recalibrate", 0) if at_once else 0
 
 
 def _layers(stage: Prune, state: TrainState) -> tuple[Shapes, Alive]:

@@ -16,7 +16,7 @@ from kd_jax.data import Dataset, Split
 from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
 from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import require
-from kd_jax.events import alive_of, event_steps, events, pruning
+from kd_jax.events import alive_of, calibrates, event_steps, events, pruning
 from kd_jax.forward import Model
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
@@ -141,7 +141,7 @@ def program_of(
         second=learns.second_view if learns and learns.looking_twice else None,
         reads=(MEMBERS,) if learns and learns.by_member else (),
         prunes=isinstance(stage, Prune),
-        recalibrate=getattr(stage, "recalibrate", 0),
+        recalibrate=calibrates(stage),
         sharding=batch_sharding(devices, stage.batch),
         **(pruning(stage, stage.epochs * steps_per_epoch) if isinstance(stage, Prune) else {}),
     )

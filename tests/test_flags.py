@@ -150,7 +150,8 @@ def test_every_term_schedule_and_penalty_can_be_picked():
         how = ("--prune.allocation", "std", "--prune.threshold", "1") if name == "dns" else ()
         assert parse("--prune.schedule", name, *how).stages["prune"].schedule == schedule
     for name, structure in STRUCTURES.items():
-        assert parse("--prune.structure", name).stages["prune"].structure == structure
+        how = ("--prune.allocation", "global") if name == "layer" else ()
+        assert parse("--prune.structure", name, *how).stages["prune"].structure == structure
     for name, penalty in PENALTIES.items():
         assert parse("--prune.penalty", name).stages["prune"].penalty == penalty
 
