@@ -1,11 +1,13 @@
 """Which compiled programs are kept."""
 
+import pytest
 from tiny_experiment import tiny
 
 from kd_jax import compiled, pipeline
 from kd_jax.loop import Silent
 
 
+@pytest.mark.slow
 def test_programs_of_many_stages_are_not_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "KEPT", 2)
     compiled.build.cache_clear()

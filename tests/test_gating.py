@@ -84,6 +84,7 @@ def test_seeds_apart_begin_as_together(run):
     assert np.any(np.asarray(hidden[0]) != np.asarray(hidden[1]))
 
 
+@pytest.mark.slow
 def test_a_run_is_opened_anew_and_reported(run):
     opened = pipeline.open_run(run.folder, Silent())
     found = summary.summarise(opened, "", Silent())

@@ -51,6 +51,12 @@ def test_first_two_blocks_are_the_main_job_and_the_tests():
 
 
 COMMANDS = [line for block in SHELL[2:] for line in block.splitlines() if line.strip()]
+# Each that trains takes the better part of a minute: the first does so always.
+TRAINING = [line for line in COMMANDS if "--smoke" in line]
+COMMANDS = [
+    pytest.param(line, id=line, marks=pytest.mark.slow) if line in TRAINING[1:] else line
+    for line in COMMANDS
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -124,6 +124,7 @@ def test_the_projector_is_no_part_of_the_term():
     assert own.extra["terms"]["simkd"].params["projector0"]
 
 
+@pytest.mark.slow
 def test_from_run_py(quick, tmp_path):
     flags = "--teacher resnet8 --student resnet8 --distill simkd --prune.terms simkd"
     flags += " --prune.hard-weight 0.1 --prune.allocation layer --seeds 1 --only prune"

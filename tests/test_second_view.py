@@ -161,6 +161,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
     assert not tiny.differences(state, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"taught_by": "average", "ema": 0.9}, {"augment": VIEW}])
 def test_other_teachers_and_first_views(changes):
     _, diary = tiny_runs.fit(dataclasses.replace(STAGE, **changes))
@@ -207,6 +208,7 @@ def test_from_the_experiment_to_the_table(tmp_path):
     assert run.history("distill")[-1]["train"].keys() >= {"hard_second", "mlkd"}
 
 
+@pytest.mark.slow
 def test_from_run_py(tmp_path):
     flags = "--distill mlkd --only distill --seeds 1 --smoke --devices 1"
     assert cli.main(["run", "digits", *flags.split(), "--out", str(tmp_path)]) == 0

@@ -146,6 +146,7 @@ def test_students_of_a_swept_teacher_begin_alike_and_end_apart(tmp_path):
     assert 0 < np.max(np.abs(kernels[0] - kernels[1])) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_row_a_setting_compared_with_the_usual_one(run):
     results = summary.summarise(run, "command", Silent())
