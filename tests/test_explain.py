@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from calls import refused
-from tiny_experiment import tiny
+from tiny_experiment import run_of, tiny
 
-from kd_jax import explain, pipeline
+from kd_jax import explain
 from kd_jax.augment import normalise, one_hot
 from kd_jax.config import Prune, Shrink, Train
 from kd_jax.distill import cross_entropy
 from kd_jax.errors import UsageError
-from kd_jax.loop import Silent
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, STRUCTURES
@@ -41,10 +40,7 @@ def run(tmp_path_factory):
         out=str(folder), stages=STAGES, student=MLP(widths=(16, 12)), teacher=None,
         sweep=("prune.sparsity=0.5,0.75",),
     )  # fmt: skip
-    run = pipeline.prepare(given, folder / "run", Silent())
-    pipeline.claim(given, run.folder)
-    pipeline.train(run, Silent())
-    return run
+    return run_of(given, folder / "run")
 
 
 def test_curves_of_layers_say_what_a_cut_costs(run):

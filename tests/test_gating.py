@@ -8,7 +8,7 @@ import made_results
 import numpy as np
 import pytest
 from calls import refused
-from tiny_experiment import tiny
+from tiny_experiment import run_of, tiny
 
 from kd_jax import ahead, pipeline, results, savings, summary, tables
 from kd_jax.columns import columns
@@ -42,10 +42,7 @@ def experiment(**changes):
 
 
 def trained(folder, **changes):
-    run = pipeline.prepare(experiment(out=str(folder), **changes), folder / "run", Silent())
-    pipeline.claim(run.experiment, run.folder)
-    pipeline.train(run, Silent())
-    return run
+    return run_of(experiment(out=str(folder), **changes), folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from calls import refused
 from safetensors.numpy import load_file
-from tiny_experiment import tiny
+from tiny_experiment import run_of, tiny
 
 from kd_jax import ahead, cuts, pipeline, results, summary
 from kd_jax.config import Prune, Shrink, Train
@@ -40,10 +40,7 @@ def experiment(**changes):
 
 
 def trained(folder, **changes):
-    run = pipeline.prepare(experiment(out=str(folder), **changes), folder / "run", Silent())
-    pipeline.claim(run.experiment, run.folder)
-    pipeline.train(run, Silent())
-    return run
+    return run_of(experiment(out=str(folder), **changes), folder / "run")
 
 
 @pytest.fixture(scope="module")

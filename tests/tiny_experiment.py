@@ -1,12 +1,17 @@
 """The smallest experiment that has all kinds of stages, and data that need no reading."""
 
+from pathlib import Path
+
 import numpy as np
 
+from kd_jax import pipeline
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.data import Dataset, Split
 from kd_jax.datasets import DATASETS, Data
+from kd_jax.loop import Silent
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
+from kd_jax.runs import Run
 
 
 def tiny(**changes) -> Experiment:
@@ -36,3 +41,11 @@ def fake_data(name: str, count: int = 400) -> Dataset:
     ids = np.arange(count, dtype=np.int32)
     split = Split(np.zeros((count, *spec.shape), np.uint8), np.zeros(count, np.int32), ids)
     return Dataset(spec, split, split, split, streamed=False, ids_below=count)
+
+
+def run_of(given: Experiment, folder: Path) -> Run:
+    """All its stages, trained in a folder."""
+    run = pipeline.prepare(given, folder, Silent())
+    pipeline.claim(given, run.folder)
+    pipeline.train(run, Silent())
+    return run
