@@ -18,6 +18,16 @@ def _strict():
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forgetful():
+    """What a file's tests compiled goes with them: in one process all of it would be more memory
+    maps than there may be."""
+    from kd_jax import compiled
+
+    yield
+    compiled.forget()
+
+
 @pytest.fixture
 def call(capsys, monkeypatch):
     """Calls main as run.py does: (exit status, what it printed, what it complained of)."""
