@@ -1,7 +1,7 @@
 """kd_jax: make deep networks small, by knowledge distillation and pruning, alone and together."""
 
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Gate, Prune, Shrink, Train
+from kd_jax.config import Distill, Experiment, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
@@ -29,6 +29,8 @@ from kd_jax.prune import (
     shrink,
     trace,
 )
+from kd_jax.quantize import CALIBRATIONS, integer, integers
+from kd_jax.quantizing import quantised_network as quantised
 from kd_jax.reuse import reused
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
@@ -37,6 +39,7 @@ from kd_jax.state import Snapshot, network
 __version__ = "0.1.0"
 
 __all__ = [
+    "CALIBRATIONS",
     "CHANNEL_CRITERIA",
     "KD",
     "MODELS",
@@ -56,6 +59,7 @@ __all__ = [
     "Penalty",
     "Prune",
     "PruningLoss",
+    "Quantize",
     "Shrink",
     "Slimming",
     "Snapshot",
@@ -69,11 +73,14 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "gated",
+    "integer",
+    "integers",
     "load_data",
     "mutual",
     "network",
     "of_variant",
     "preset",
+    "quantised",
     "rebuild",
     "reused",
     "scores",

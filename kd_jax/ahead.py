@@ -15,7 +15,7 @@ from kd_jax import state as state_lib
 from kd_jax.augment import Augment
 from kd_jax.batch import Batch
 from kd_jax.checks import train_size
-from kd_jax.config import Distill, Gate, Shrink
+from kd_jax.config import Distill, Gate, Quantize, Shrink
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
 from kd_jax.ensembles import networks_of
@@ -74,7 +74,7 @@ def step_of(
     seeds = _shape(jnp.uint32, len(run.groups[0]))
     labels = jobs.labels_by_id(stage, run.data)
     begun = networks.get(stage.start)
-    if isinstance(stage, (Shrink, Gate)):
+    if isinstance(stage, (Shrink, Gate, Quantize)):
         begun = None  # of its own shapes, those of fresh parameters
     state = jax.eval_shape(programs.start, settings, seeds, begun, labels)
     network = jax.eval_shape(state_lib.rest, state)

@@ -43,7 +43,7 @@ def check(
     )
     require(steps < 2**31, f"epochs {stage.epochs} make {steps} steps, and 2**31 are too many")
     require(
-        stage.optim.warmup < steps,
+        stage.optim.warmup < max(steps, 1),
         f"optim.warmup {stage.optim.warmup} must be below the {steps} steps of the stage: lower it",
     )
     batch_sharding(devices, stage.batch)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from kd_jax.config_gate import Gate
+from kd_jax.config_quantize import Quantize
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Distill, Prune, Retrain, Stage, Train, variants
 from kd_jax.datasets import Data
@@ -21,6 +22,7 @@ __all__ = [
     "Experiment",
     "Gate",
     "Prune",
+    "Quantize",
     "Retrain",
     "Shrink",
     "Stage",
@@ -112,7 +114,7 @@ class Experiment:
         self._with_needs(self.stages)
         for name, stage in self.stages.items():
             self._check_sparsity(name, stage)
-            self._check_gated(name, stage)
+            self._check_last(name, stage)
 
     @property
     def layout(self) -> tuple[int, int]:
@@ -169,14 +171,17 @@ class Experiment:
                 )
             before = self.stages.get(before.start)
 
-    def _check_gated(self, name: str, stage: Stage) -> None:
-        """What each input goes through is decided last."""
-        before = self.stages.get(stage.start) if isinstance(stage, (Shrink, Gate)) else None
+    def _check_last(self, name: str, stage: Stage) -> None:
+        """What each input goes through, and in which numbers, is decided last."""
+        shapes = isinstance(stage, (Shrink, Gate, Quantize))
+        before = self.stages.get(stage.start) if shapes else None
         while before is not None:
+            last = isinstance(before, (Gate, Quantize))
+            said = "quantised" if isinstance(before, Quantize) else "gated"
             require(
-                not isinstance(before, Gate),
-                f"{name}.start {stage.start!r}: that network is gated, and its units can't be cut "
-                "or gated again: shrink it first, then gate it",
+                not last,
+                f"{name}.start {stage.start!r}: that network is {said}, and can't be cut, gated or "
+                f"quantised any more: do that before it is {said}",
             )
             before = self.stages.get(before.start)
 
@@ -225,12 +230,13 @@ def smoke(experiment: Experiment) -> Experiment:
     stages = {
         name: dataclasses.replace(
             stage,
-            epochs=2,
+            epochs=min(stage.epochs, 2),
             batch=min(stage.batch, 32),
             fraction=1.0,
             evaluate_every=1,
             optim=dataclasses.replace(stage.optim, warmup=min(stage.optim.warmup, 2)),
             **_few_rounds(stage),
+            **_roomy(stage),
         )
         for name, stage in experiment.stages.items()
     }
@@ -244,6 +250,12 @@ def smoke(experiment: Experiment) -> Experiment:
         seeds=min(experiment.seeds, 2),
         latency_batch=min(experiment.latency_batch, 16),
     )
+
+
+def _roomy(stage: Stage) -> dict[str, Any]:
+    """A size that the smallest of networks can have, too, most of whose bytes are no kernels."""
+    size = stage.size if isinstance(stage, Quantize) else None
+    return {} if size is None else {"size": max(size, 0.75)}
 
 
 def _few_rounds(stage: Stage) -> dict[str, Any]:

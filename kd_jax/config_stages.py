@@ -3,7 +3,7 @@
 import dataclasses
 from collections import ChainMap
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from kd_jax.augment import Augment
 from kd_jax.distill import TERMS, Term
@@ -57,11 +57,14 @@ class Train:
     evaluate_every: int = 1
     """Epochs between two readings of the validation accuracy."""
 
+    least_epochs: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         require_finite(self)
-        for name in ("epochs", "batch", "evaluate_every"):
+        least = {"epochs": self.least_epochs, "batch": 1, "evaluate_every": 1}
+        for name, bound in least.items():
             value = getattr(self, name)
-            require(value >= 1, f"{name.replace('_', '-')} {value} must be at least 1")
+            require(value >= bound, f"{name.replace('_', '-')} {value} must be at least {bound}")
         require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")

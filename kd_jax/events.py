@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.config import Gate, Prune, Shrink, Stage
+from kd_jax.config import Gate, Prune, Quantize, Shrink, Stage
 from kd_jax.errors import require
 from kd_jax.prune import Learned, allocate
 from kd_jax.prune import masks as masks_lib
@@ -50,7 +50,7 @@ def events(
 
 def calibrates(stage: Stage) -> int:
     """Batches by which statistics are estimated anew; 0 where the stage cuts nothing at once."""
-    at_once = isinstance(stage, (Shrink, Gate)) or (
+    at_once = isinstance(stage, (Shrink, Gate, Quantize)) or (
         isinstance(stage, Prune) and stage.schedule.at_once
     )
     return getattr(stage, "recalibrate", 0) if at_once else 0

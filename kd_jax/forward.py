@@ -52,6 +52,7 @@ class Model:
       adopts: a teacher's variables -> collections that the network takes from it before the first
         step; None where it takes nothing.
       members: how many networks it is that learn from one another; see mutual.py.
+      rests: variables in training -> the network's at rest; None where these are the same.
     """
 
     init: Callable[[Array, Array], Variables]
@@ -59,6 +60,7 @@ class Model:
     tapped: "Callable[[tuple[str, ...]], Model] | None" = None
     adopts: "Callable[[Variables], Variables] | None" = None
     members: int = 1
+    rests: "Callable[[Variables], Variables] | None" = None
 
 
 def outputs_of(result: Any) -> Outputs:

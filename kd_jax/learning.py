@@ -147,4 +147,8 @@ def settled(program: Program, settings: Settings, state: TrainState) -> TrainSta
 
 def rest(program: Program, settings: Settings, state: TrainState) -> Snapshot:
     """The network that the state holds, as it is evaluated."""
-    return state_lib.rest(settled(program, settings, state))
+    network = state_lib.rest(settled(program, settings, state))
+    if program.model.rests is None:
+        return network
+    variables = dict(program.model.rests(network.variables))
+    return Snapshot(variables.pop("params"), variables, network.masks)

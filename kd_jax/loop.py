@@ -97,10 +97,12 @@ def fit(
     report.begin(name, job.program.steps, step)
     runner = _Runner(job, step)
     saved, lost = time.monotonic(), 0
-    while step < job.program.steps:
+    while True:
         # A checkpoint is of the state before the events of its step: a resumed run comes by here.
         for event in job.events.get(step, ()):
             carry = (runner.change(step, carry[0], event), carry[1])
+        if step >= job.program.steps:  # at once, in a stage that trains nothing
+            break
         last = step
         step, carry = runner.piece(step, carry)
         report.advance(step, runner.speed)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from kd_jax.config import Distill, Experiment, Gate, Prune, Retrain, Shrink
+from kd_jax.config import Distill, Experiment, Gate, Prune, Quantize, Retrain, Shrink
 from kd_jax.sweep import Variant
 
-DONE = {Prune: "pruned", Shrink: "shrunk", Gate: "gated"}
+DONE = {Prune: "pruned", Shrink: "shrunk", Gate: "gated", Quantize: "quantised"}
 
 
 def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, jobs, latency, shrinking, stages
+from kd_jax import checks, compiled, hosts, jobs, latency, quantizing, shrinking, stages
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment, Gate, Shrink
+from kd_jax.config import ROLES, Distill, Experiment, Gate, Quantize, Shrink
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import from_linen
@@ -198,7 +198,7 @@ def _tell_of_gates(run: Run, stage: str, report: Reporter) -> None:
         report.note(f"{stage}: every input has {names} whole: there a gate would be no cut")
 
 
-def _start(run: Run, stages: Sequence[str], seeds: Seeds) -> Snapshot | None:
+def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> Snapshot | None:
     """The network that stages which train together start from."""
     descriptions = [run.experiment.stages[stage] for stage in stages]
     starts = [description.start for description in descriptions]
@@ -206,6 +206,9 @@ def _start(run: Run, stages: Sequence[str], seeds: Seeds) -> Snapshot | None:
     gated = run.gated(stages[0])
     if found is not None and gated is not None and isinstance(descriptions[0], Gate):
         return gated.begin(found, seeds)
+    if found is not None and isinstance(descriptions[0], Quantize):
+        report.note(f"{stages[0]}: choosing grids")
+        return quantizing.begin(descriptions[0], run.model(starts[0]), run.data, found)
     if found is None or not isinstance(descriptions[0], Shrink):
         return found
     first = run.groups.index(seeds) * len(seeds)
@@ -232,7 +235,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             descriptions,
             run.trained(stage),
             run.data,
-            start=_start(run, members, seeds),
+            start=_start(run, members, seeds, report),
             teacher=(model, run.teachers(members, seeds)) if model is not None else None,
             seeds=seeds,
             devices=run.experiment.layout,

@@ -4,8 +4,11 @@ library it is written in."""
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
+
+from kd_jax.tree import named_leaves
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 # What runs the program inside it once, as it is.
@@ -33,6 +36,20 @@ def run(
     labels = {var: names[i] for i, var in enumerate(program.jaxpr.invars) if i in names}
     results, _ = _run(program.jaxpr, program.consts, arguments, labels, product, keeps)
     return results
+
+
+def forward(
+    model: Any, product: Product, variables: Any, inputs: Any, train: bool = False, key: Any = None
+) -> Any:
+    """`model.forward`, whose products with its variables, by their names (`params/Dense_0/kernel`),
+    are left to `product`."""
+    run_ = lambda variables, inputs, key: model.forward(variables, inputs, train, key)  # noqa: E731
+    program, form = jax.make_jaxpr(run_, return_shape=True)(variables, inputs, key)
+    leaves, rest = named_leaves(variables), jax.tree.leaves((inputs, key))
+    keeps = lambda eqn: eqn.primitive.name in COPIES  # noqa: E731
+    names = dict(enumerate(leaves))
+    results = run(program, [*leaves.values(), *rest], names, product, keeps)
+    return jax.tree.unflatten(jax.tree.structure(form), results)
 
 
 def _run(

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import many, naming
+from kd_jax import gating, many, naming, quantizing
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Gate, Shrink
+from kd_jax.config import Distill, Experiment, Gate, Quantize, Shrink
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
-from kd_jax.gating import Gated, of_stage
+from kd_jax.gating import Gated
 from kd_jax.mutual import mutual
 from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
@@ -55,8 +55,9 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
-        # Settings that cut or gate differently differ in shapes.
-        if self.shrunk(stage, by=self.variants) or self.gated_by(stage) in self.variants:
+        # Settings that cut, gate or quantise differently differ in shapes.
+        by = (self.gated_by(stage), self.quantised_by(stage))
+        if self.shrunk(stage, by=self.variants) or any(one in self.variants for one in by):
             return (stage,)
         return variant.siblings
 
@@ -74,7 +75,10 @@ class Run:
             return cut.model(full) if cut.known else expected(description, full, shape)
         if isinstance(description, Gate):
             start = self.model(description.start)
-            return of_stage(description, start, self.data.spec.shape).model
+            return gating.of_stage(description, start, self.data.spec.shape).model
+        if isinstance(description, Quantize):
+            start = self.model(description.start)
+            return quantizing.of_stage(description, start, self.data.spec.shape)
         if description.start:
             return self.model(description.start)
         model = self.models[description.model]
@@ -106,10 +110,17 @@ class Run:
     def gated_by(self, stage: str) -> str:
         """The stage that gated its network, itself or one that it comes from; empty where none
         did."""
+        return self._by(Gate, stage)
+
+    def quantised_by(self, stage: str) -> str:
+        """The stage that quantised its network, likewise."""
+        return self._by(Quantize, stage)
+
+    def _by(self, kind: type, stage: str) -> str:
         description = self.experiment.stages[stage]
-        if isinstance(description, Gate) or not description.start:
-            return stage * isinstance(description, Gate)
-        return self.gated_by(description.start)
+        if isinstance(description, kind) or not description.start:
+            return stage * isinstance(description, kind)
+        return self._by(kind, description.start)
 
     def gated(self, stage: str) -> Gated | None:
         """Its network and gater, where it has one."""
@@ -117,7 +128,8 @@ class Run:
         description = self.experiment.stages[by] if by else None
         if not isinstance(description, Gate):
             return None
-        return of_stage(description, self.model(description.start), self.data.spec.shape)
+        start = self.model(description.start)
+        return gating.of_stage(description, start, self.data.spec.shape)
 
     def store(self, stage: str, seeds: Seeds) -> Store:
         """Of a stage and those that train together with it."""

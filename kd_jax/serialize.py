@@ -7,17 +7,18 @@ from typing import Any, get_type_hints
 
 from kd_jax import values
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Gate, Prune, Shrink, Train
+from kd_jax.config import Distill, Experiment, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import TERMS
 from kd_jax.errors import UsageError, did_you_mean
 from kd_jax.models import CONFIGS
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, STRUCTURES
+from kd_jax.quantize import CALIBRATIONS
 
 VARIANTS = tuple(
     variant
-    for table in (TERMS, CRITERIA, STRUCTURES, SCHEDULES, PENALTIES)
+    for table in (TERMS, CRITERIA, STRUCTURES, SCHEDULES, PENALTIES, CALIBRATIONS)
     for variant in table.values()
 )
 CLASSES: dict[str, type] = {
@@ -25,7 +26,7 @@ CLASSES: dict[str, type] = {
     **{type(variant).__name__: type(variant) for variant in VARIANTS},
     **{
         cls.__name__: cls
-        for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune, Shrink, Gate)
+        for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune, Shrink, Gate, Quantize)
     },
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 from kd_jax.augment import normalise, one_hot
 from kd_jax.checks import train_size
 from kd_jax.config_shrink import Shrink
+from kd_jax.config_stages import Train
 from kd_jax.data import Dataset, Split
 from kd_jax.distill import cross_entropy
 from kd_jax.errors import UsageError, require
@@ -76,10 +77,10 @@ def scanned(
     stage: Shrink, model: Model, data: Dataset, network: Snapshot, found: dict[str, Any]
 ) -> UnitScan:
     """The losses of the stage's first batches, of all networks, where one group alone is cut."""
-    structure, batches = traced(model, data.spec.shape), _shown(stage, data, stage.batches)
+    structure, batches = traced(model, data.spec.shape), examples(stage, data, stage.batches)
     whole = _whole(_How.of(stage), structure)
     rest = {name: score for name, score in found.items() if name not in whole}
-    loss = _loss(model, data)
+    loss = loss_of(model, data)
 
     def of_one(variables: Variables, scores: dict[str, Any]) -> UnitScan:
         return scan_units(structure, variables, scores, loss, batches)
@@ -114,11 +115,11 @@ def check(stage: Shrink, model: Model, data: Dataset) -> None:
     variables = jax.eval_shape(model.init, key, example)
     jax.eval_shape(_scorer(stage, model, data), variables, key, batches)
     if stage.scope == "sensitivity":
-        _shown(stage, data, 1)
+        examples(stage, data, 1)
     expected(stage, model, data.spec.shape)
 
 
-def _loss(model: Model, data: Dataset) -> Loss:
+def loss_of(model: Model, data: Dataset) -> Loss:
     """(variables, (inputs, labels)) -> the mean cross-entropy in evaluation mode."""
 
     def loss(variables: Variables, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -130,7 +131,7 @@ def _loss(model: Model, data: Dataset) -> Loss:
 
 def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
     """(variables, key, batches) -> {group: scores [units]}."""
-    structure, loss = traced(model, data.spec.shape), _loss(model, data)
+    structure, loss = traced(model, data.spec.shape), loss_of(model, data)
 
     def score(variables: Variables, key: jax.Array, batches: list[Any]) -> Any:
         return scores(structure, variables, stage.criterion, key, batches, loss, model)
@@ -141,18 +142,22 @@ def _scorer(stage: Shrink, model: Model, data: Dataset) -> Callable[..., Any]:
 def _batches(stage: Shrink, data: Dataset, count: int) -> list[tuple[jax.Array, jax.Array]]:
     """Those that the criterion is shown; none for one that looks at no data."""
     idle = CHANNEL_CRITERIA[stage.criterion].needs == "nothing"
-    return [] if idle else _shown(stage, data, count, f"criterion {stage.criterion}")
+    return [] if idle else examples(stage, data, count, f"criterion {stage.criterion}")
 
 
-def _shown(
-    stage: Shrink, data: Dataset, count: int, who: str = "scope sensitivity"
+def examples(
+    stage: Train,
+    data: Dataset,
+    count: int,
+    who: str = "scope sensitivity",
+    instead: str = "take scope group and a criterion of weights such as l2",
 ) -> list[tuple[jax.Array, jax.Array]]:
     """(inputs, labels) of the first of the stage's examples, as they are evaluated."""
     train = data.train if isinstance(data.train, Split) else data.validation
     require(
         isinstance(train, Split),
         f"{who} looks at data, and {data.spec.name} is streamed from disk: raise --data.memory-mb, "
-        "or take scope group and a criterion of weights such as l2",
+        f"or {instead}",
     )
     assert isinstance(train, Split)
     count = min(count, train_size(stage, data) // stage.batch)

@@ -1,17 +1,22 @@
 """How many bytes a network takes, as plain storage that decodes bit for bit."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from kd_jax.quantize.network import CODES, INPUTS, QUANTISED, WEIGHTS
 from kd_jax.tree import Tree, named_leaves
+
+BESIDE = 6  # bytes of a grid of inputs: a scale, its zero, and how many bits
 
 CONVENTION = (
     "Bytes: all parameters and collections (batch statistics) as they are, dense; a masked tensor "
     "is stored as a bitmask (a bit an entry, rounded up to bytes) and its non-zero values, where "
-    "that is smaller. Names and shapes are not counted."
+    "that is smaller. Quantised weights take their bits each, and 4 bytes a scale; weights that "
+    "share values the bits of an index each, and 4 bytes a value. Names and shapes are not counted."
 )
 
 
@@ -36,10 +41,45 @@ def stored_bytes(params: Tree, collections: dict[str, Tree], masks: Tree) -> int
 
     The convention: a tensor that has a mask takes the smaller of all its entries, dense, and a
     bitmask of n bits rounded up to bytes with the entries that are not zero (4 bytes each in
-    float32). Every other tensor is dense, batch statistics included. Names, shapes and the choice
-    between the two are not counted. No entropy coding, no shared values.
+    float32). Every other tensor is dense, batch statistics included; but see `grid_bytes` and
+    `coded_bytes` for what is quantised. Names, shapes and the choice between the two are not
+    counted. No entropy coding.
     """
-    return sum(len(tensor.data) for tensor in pack(params, collections, masks).values())
+    kept = collections.get(QUANTISED, {})
+    own = {name: part for name, part in params.items() if name != QUANTISED}
+    others = {name: part for name, part in collections.items() if name != QUANTISED}
+    plain = pack(own, others, {name: masks[name] for name in own})
+    leaves, total = named_leaves(own), 0
+    trained = params.get(QUANTISED, {}).get(WEIGHTS, {})
+    for name, grid in kept.get(WEIGHTS, {}).items():
+        scale = {**grid, **trained.get(name, {})}["scale"]
+        bits = 1 + math.ceil(math.log2(float(np.max(grid["high"])) + 1))
+        total += grid_bytes(leaves[name].size, _alive(leaves[name]), bits, scale.size)
+        del plain[f"params/{name}"]
+    for name, codes in kept.get(CODES, {}).items():
+        values = len(np.unique(np.asarray(codes)[np.asarray(codes) > 0]))
+        total += coded_bytes(leaves[name].size, _alive(leaves[name]), values)
+        del plain[f"params/{name}"]
+    total += BESIDE * len(kept.get(INPUTS, {}))
+    return total + sum(len(tensor.data) for tensor in plain.values())
+
+
+def grid_bytes(entries: int, alive: int, bits: int, scales: int) -> int:
+    """Of a tensor on a grid: its integers, all of them or, after a bitmask, those that are not
+    zero; the scales; and a byte that says how many bits."""
+    return math.ceil(min(entries, alive + entries / bits) * bits / 8) + 4 * scales + 1
+
+
+def coded_bytes(entries: int, alive: int, values: int) -> int:
+    """Of a tensor whose entries that are not zero share values: indices of all entries or, after a
+    bitmask, of those that are not zero; the values; and a byte that says how many they are."""
+    index = lambda count: math.ceil(math.log2(max(count, 2)))  # noqa: E731
+    every = entries * index(values + (alive < entries))
+    return math.ceil(min(every, entries + alive * index(values)) / 8) + 4 * values + 1
+
+
+def _alive(leaf: Any) -> int:
+    return int(np.count_nonzero(np.asarray(leaf)))
 
 
 def dense_bytes(params: Tree, collections: dict[str, Tree]) -> int:

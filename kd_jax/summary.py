@@ -17,6 +17,7 @@ from kd_jax import (
     cost,
     latency,
     metrics,
+    quantizing,
     results,
     savings,
     size,
@@ -244,6 +245,9 @@ def _short(run: Run, stage: str, network: Snapshot) -> str:
     gated = run.gated(stage)
     if gated is not None:
         became += f", gated to {sum(gated.gates.counts.values())} of {gated.gates.units} units"
+    by = run.quantised_by(stage)
+    if by:
+        became += f", {quantizing.words(run.experiment.stages[by])}"
     changed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)

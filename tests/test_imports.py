@@ -12,24 +12,24 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms from upstream to downstream. A file may import from the lines above its own; within a
 # line, files don't know each other, but for those of one package.
 FLOW = """
-errors tree randomness batch units hlo platform products
-datasets values typed chips traffic
+errors tree randomness batch units hlo platform
+products datasets values typed chips traffic
 splits stream sources cache hosts
 data randaugment
 augment
 models forward optim cost
-distill prune nnx_models
+distill prune quantize nnx_models
 teacher devices state
 ensembles
 reuse mutual
 config_stages
-config_shrink config_gate
+config_shrink config_gate config_quantize
 config objective metrics cka program zoo
-serialize learning lessons many events checkpoint
+serialize learning lessons many events size checkpoint
 checks step
 shrinking
 scoring
-changes cuts calibration gating
+changes cuts quantizing calibration gating
 compiled replay stage_settings
 loop
 jobs roofline
@@ -43,7 +43,6 @@ runs
 pipeline
 ahead
 plan
-size
 sparse savings
 results explain
 environment noise labels figures

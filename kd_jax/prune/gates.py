@@ -21,7 +21,6 @@ from kd_jax.platform import once, platform
 from kd_jax.prune.groups import Group, Structure
 from kd_jax.prune.shrink import cut, narrowed
 from kd_jax.prune.unit_scan import emptied, marks
-from kd_jax.tree import named_leaves
 
 Array = jax.Array
 EXACT = 0.01  # of what a group's units change, that gates may miss it by: floats differ by far less
@@ -99,8 +98,6 @@ def masked(
 ) -> tuple[Outputs, Variables]:
     """`model.forward` whose products that sum over units see of example i only those whose gates,
     `opened` [B, units], are open. Features are of all units."""
-    run = lambda variables, inputs, key: model.forward(variables, inputs, train, key)  # noqa: E731
-    program, form = jax.make_jaxpr(run, return_shape=True)(variables, inputs, key)
     columns = gates.columns()
     always = jnp.ones((len(opened), 1), opened.dtype)
     factors = jnp.concatenate([opened, always], axis=1)
@@ -119,11 +116,7 @@ def masked(
         x = jax.lax.optimization_barrier(x) if platform() == "cpu" else x  # see layers.convolve
         return products.bind(eqn, [x, given[1]] if place else [given[0], x])[0]
 
-    leaves, rest = named_leaves(variables), jax.tree.leaves((inputs, key))
-    keeps = lambda eqn: eqn.primitive.name in products.COPIES  # noqa: E731
-    names = dict(enumerate(leaves))
-    results = products.run(program, [*leaves.values(), *rest], names, product, keeps)
-    return jax.tree.unflatten(jax.tree.structure(form), results)
+    return products.forward(model, product, variables, inputs, train, key)
 
 
 def _example_axis(eqn: Any) -> int:

@@ -1,0 +1,146 @@
+"""Networks with grids: what they compute, in floats and in integers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from kd_jax.forward import from_linen
+from kd_jax.models.cifar_resnet import CifarResNet
+from kd_jax.models.lstm import LSTM
+from kd_jax.models.mobilenet import MobileNetV2
+from kd_jax.models.vit import ViT
+from kd_jax.quantize import Grid, Layout, integer, integers, quantised
+from kd_jax.quantize.network import QUANTISED, bare, beside, inputs_of, sites
+from kd_jax.tree import named_leaves
+
+INPUTS = jax.random.normal(jax.random.key(7), (3, 8, 8, 1))
+
+
+def network(model, inputs=INPUTS, bits=8, of_inputs=8, **how):
+    """(the quantised model, its variables at rest)."""
+    variables = jax.jit(model.init)(jax.random.key(1), inputs)
+    kernels = {n: w for n, w in named_leaves(variables["params"]).items() if n.endswith("kernel")}
+    at = sites(model, variables, inputs)
+    layout = Layout(weights=(*kernels,), inputs=tuple(n for n in kernels if n in at), **how)
+    extent = lambda w: jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)), keepdims=True)  # noqa: E731
+    grids = {n: Grid.symmetric(extent(w), bits) for n, w in kernels.items()}
+    seen = inputs_of(model, variables, inputs)
+    ends = {
+        n: (min(x.min() for x in seen[n]), max(x.max() for x in seen[n])) for n in layout.inputs
+    }
+    parts = {"weights": grids, "codes": {}}
+    parts["inputs"] = {n: Grid.affine(*ends[n], of_inputs) for n in layout.inputs}
+    it = quantised(model, layout)
+    assert it.rests is not None
+    return it, it.rests(beside(layout, variables, parts))
+
+
+def test_a_dense_layer_by_hand():
+    model, variables = tiny.two_layers()
+    x = jnp.linspace(-1, 1, 8).reshape(2, 4)
+    it, at_rest = network(model, x, bits=3, of_inputs=4)
+    own, grids = bare(at_rest), jax.tree.map(np.asarray, at_rest[QUANTISED])
+
+    def on(x, grid):
+        q = np.clip(np.round(x / grid["scale"]) + grid["zero"], grid["low"], grid["high"])
+        return (q - grid["zero"]) * grid["scale"]
+
+    params = jax.tree.map(np.asarray, variables["params"])
+    x = np.asarray(x)
+    for name in ("first", "second"):
+        w, b = params[name]["kernel"], params[name]["bias"]
+        scale = np.abs(w).max(0) / 3
+        np.testing.assert_allclose(own["params"][name]["kernel"], np.round(w / scale) * scale, 1e-6)
+        x = on(x, grids["inputs"][f"{name}/kernel"]) @ on(w, grids["weights"][f"{name}/kernel"]) + b
+        x = np.tanh(x) if name == "first" else x
+    said, _ = it.forward(at_rest, jnp.linspace(-1, 1, 8).reshape(2, 4))
+    np.testing.assert_allclose(said.logits, x, rtol=1e-5, atol=1e-6)
+
+
+MODELS = {
+    "conv": (tiny.convnet, INPUTS),
+    "mlp": (tiny.perceptron, INPUTS),
+    "resnet": (lambda: from_linen(CifarResNet(depth=8, width=4).build(10, jnp.float32)), INPUTS),
+    "depthwise": (
+        lambda: from_linen(MobileNetV2().tiny().build(10, jnp.float32)),
+        INPUTS.repeat(3, -1),
+    ),
+    "attention": (lambda: from_linen(ViT().tiny().build(10, jnp.float32)), INPUTS),
+    "recurrent": (lambda: from_linen(LSTM().tiny().build(10, jnp.float32)), INPUTS),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_integers_say_what_floats_on_grids_say(name):
+    """And both what the network says, but for what 8 bits lose."""
+    make, inputs = MODELS[name]
+    model = make()
+    it, variables = network(model, inputs)
+    floats = np.asarray(jax.jit(it.forward)(variables, inputs)[0].logits)
+    whole = integers(variables)
+    assert {
+        leaf.dtype for n, leaf in named_leaves(whole["params"]).items() if n.endswith("kernel")
+    } == {jnp.dtype(jnp.int8)}
+    run = jax.jit(integer(model).forward)
+    spread = np.std(floats)
+    np.testing.assert_allclose(run(whole, inputs)[0].logits, floats, atol=1e-3 * spread)
+    plain = model.forward(jax.jit(model.init)(jax.random.key(1), inputs), inputs)[0].logits
+    np.testing.assert_allclose(plain, floats, atol=0.5 * spread)
+    text = run.lower(whole, inputs).as_text()
+    assert ("i32>" in text and "xi8>" in text) or name == "recurrent"
+
+
+def test_a_network_at_rest_stays_there_and_features_are_tapped():
+    model = tiny.perceptron()
+    it, variables = network(model)
+    again = it.rests(variables)
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+    assert it.tapped is not None
+    tapped = it.tapped(("hidden",)).forward(variables, INPUTS)[0]
+    assert tapped.features["hidden"].shape == (3, 8)
+    np.testing.assert_array_equal(tapped.logits, it.forward(variables, INPUTS)[0].logits)
+
+
+def test_training_moves_statistics_and_not_grids():
+    it, variables = network(tiny.convnet())
+    _, updated = it.forward(variables, INPUTS, train=True, key=jax.random.key(0))
+    assert np.any(
+        updated["batch_stats"]["norm"]["mean"] != variables["batch_stats"]["norm"]["mean"]
+    )
+    jax.tree.map(np.testing.assert_array_equal, updated[QUANTISED], variables[QUANTISED])
+
+
+def test_learned_scales_have_gradients_and_others_none():
+    it, variables = network(tiny.perceptron(), learned=True)
+
+    def loss(params):
+        said, _ = it.forward({**variables, "params": params}, INPUTS, train=True)
+        return jnp.sum(jnp.sin(said.logits))
+
+    grads = jax.grad(loss)(variables["params"])
+    scales = named_leaves(grads[QUANTISED])
+    assert len(scales) == 4
+    assert all(np.any(np.asarray(g) != 0) for g in scales.values())
+    assert all(name.endswith("scale") for name in scales)
+
+
+def test_the_gradient_of_a_scale_is_that_of_the_paper():
+    """Σ g (round(w/s) - w/s) / √(N Q) for a layer whose output is its kernel."""
+    w = jnp.array([[0.3], [-0.9], [0.55]])
+    layout = Layout(weights=("kernel",), learned=True)
+    from kd_jax.forward import from_apply
+
+    model = from_apply(lambda v, x, train: x @ v["params"]["kernel"], {"params": {"kernel": w}})
+    grids = {"kernel": Grid.symmetric(jnp.array([[0.9]]), 3)}
+    given = beside(layout, {"params": {"kernel": w}}, {"weights": grids, "inputs": {}, "codes": {}})
+    x = jnp.array([[1.0, 2.0, 3.0]])
+
+    def said(params):
+        return quantised(model, layout).forward({**given, "params": params}, x)[0].logits[0, 0]
+
+    g = jax.grad(said)(given["params"])[QUANTISED]["weights"]["kernel"]["scale"]
+    v = np.array([1.0, -3.0, 0.55 / 0.3])
+    by_hand = np.sum(np.array([1, 2, 3]) * (np.round(v) - v)) / np.sqrt(3 * 3)
+    np.testing.assert_allclose(g, [[by_hand]], rtol=1e-4)
