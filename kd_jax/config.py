@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from kd_jax.config_fuse import Fuse, check_members
 from kd_jax.config_gate import Gate
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Distill, Prune, Retrain, Stage, Train, variants
@@ -19,6 +20,7 @@ __all__ = [
     "ROLES",
     "Distill",
     "Experiment",
+    "Fuse",
     "Gate",
     "Prune",
     "Retrain",
@@ -135,11 +137,22 @@ class Experiment:
         )
         if stage.start:
             self._check_reference(f"{name}.start", stage.start)
+            before = self.stages[stage.start]
             require(
-                self.stages[stage.start].model == stage.model,
+                not isinstance(before, Fuse) or not before.ensemble,
+                f"{name}.start {stage.start!r} is an ensemble, and can't be gone on from: learn "
+                f"from it (--{name}.teacher {stage.start}), or set {stage.start}.how to soup",
+            )
+            require(
+                before.model == stage.model,
                 f"{name}.start {stage.start!r} is of the {self.stages[stage.start].model}, "
                 f"but {name}.model is {stage.model!r}",
             )
+        if isinstance(stage, Fuse):
+            for member in stage.of:
+                self._check_reference(f"{name}.of", member)
+            models = {member: self.stages[member].model for member in stage.of}
+            check_members(name, stage, models, self.seeds)
         for peer in getattr(stage, "peer_models", ()):
             require(
                 getattr(self, peer) is not None,
@@ -153,6 +166,14 @@ class Experiment:
             )
             for teacher in stage.teachers:
                 self._check_reference(f"{name}.teacher", teacher)
+
+    def before(self, name: str) -> str:
+        """The stage whose network a stage's is a changed form of: what it starts from, or the first
+        of a soup; empty where there is none."""
+        stage = self.stages[name]
+        if isinstance(stage, Fuse) and not stage.ensemble:
+            return stage.of[0]
+        return stage.start
 
     def _check_sparsity(self, name: str, stage: Stage) -> None:
         """What is pruned stays pruned, through all stages in between."""
@@ -171,14 +192,14 @@ class Experiment:
 
     def _check_gated(self, name: str, stage: Stage) -> None:
         """What each input goes through is decided last."""
-        before = self.stages.get(stage.start) if isinstance(stage, (Shrink, Gate)) else None
-        while before is not None:
+        before = stage.start if isinstance(stage, (Shrink, Gate)) else ""
+        while before:
             require(
-                not isinstance(before, Gate),
+                not isinstance(self.stages[before], Gate),
                 f"{name}.start {stage.start!r}: that network is gated, and its units can't be cut "
                 "or gated again: shrink it first, then gate it",
             )
-            before = self.stages.get(before.start)
+            before = self.before(before)
 
     def _check_reference(self, flag: str, stage: str) -> None:
         if stage not in self.stages:
@@ -188,7 +209,8 @@ class Experiment:
     def needs(self, name: str) -> tuple[str, ...]:
         """The stages whose networks a stage takes."""
         stage = self.stages[name]
-        return tuple(s for s in (stage.start, *getattr(stage, "teachers", ())) if s)
+        others = (*getattr(stage, "teachers", ()), *getattr(stage, "of", ()))
+        return tuple(s for s in (stage.start, *others) if s)
 
     def order(self) -> tuple[str, ...]:
         """The stages to run, each after those it needs."""
@@ -199,7 +221,9 @@ class Experiment:
 
         def visit(name: str, path: tuple[str, ...]) -> None:
             if name in path:
-                field = "start" if self.stages[path[-1]].start == name else "teacher"
+                last = self.stages[path[-1]]
+                field = "of" if isinstance(last, Fuse) else "teacher"
+                field = "start" if last.start == name else field
                 raise UsageError(
                     f"{path[-1]}.{field} {name!r} closes a circle of stages, "
                     f"{' -> '.join((*path, name))}: set it to another"
@@ -225,7 +249,7 @@ def smoke(experiment: Experiment) -> Experiment:
     stages = {
         name: dataclasses.replace(
             stage,
-            epochs=2,
+            epochs=2 if stage.epochs else 0,
             batch=min(stage.batch, 32),
             fraction=1.0,
             evaluate_every=1,

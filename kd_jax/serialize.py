@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from kd_jax import values
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Gate, Prune, Shrink, Train
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Shrink, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import TERMS
 from kd_jax.errors import UsageError, did_you_mean
@@ -25,7 +25,7 @@ CLASSES: dict[str, type] = {
     **{type(variant).__name__: type(variant) for variant in VARIANTS},
     **{
         cls.__name__: cls
-        for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune, Shrink, Gate)
+        for cls in (Experiment, Data, Augment, Optim, Train, Distill, Prune, Shrink, Gate, Fuse)
     },
 }
 
