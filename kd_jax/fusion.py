@@ -109,16 +109,14 @@ def fuse(
     kitchen = _Kitchen(stage, models, networks, data, seeds, devices)
     shares = kitchen.shares()
     result = kitchen.model, jax.block_until_ready(kitchen.cook(shares))
-    if stage.chooses:
-        listed = ", ".join(f"{share:.2f}" for share in np.mean(shares, axis=0))
-        report.note(f"{name}: shares {listed}".removeprefix(": "))
-    seconds = time.monotonic() - began
+    listed = ", ".join(f"{share:.2f}" for share in np.mean(shares, axis=0))
+    report.note(f"{name}: fused, shares {listed}".removeprefix(": "))
     if store is not None:
+        seconds = time.monotonic() - began
         facts = {"stage": name, "seeds": list(seeds), "shares": shares, "seconds": seconds}
         if len(data.validation):
             facts["validation_accuracy"] = accuracy(*kitchen.said(*result))
         store.finish(result[1], facts)
-    report.end(name, seconds)
     return result
 
 
