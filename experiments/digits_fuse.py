@@ -1,7 +1,7 @@
 """Handwritten digits: small networks are fused into one, in every way there is, and distilled back.
 
 A teacher of two layers teaches students of one layer on a fifth of the images, 180; one of them is
-another architecture, and one is pruned to half of its weights. Ensembles of four such networks mean
+wider, one is pruned to half of its weights, and one learned alone. Ensembles of these four mean
 their logits, or their probabilities with equal shares and with shares fitted on 100 validation
 images, or vote. The pruned network retrains in three ways, and the three make a soup, uniform and
 greedy, which has its masks and its size. One student averages its own last epochs (SWA), and one
@@ -12,11 +12,20 @@ Paper: Wortsman et al., "Model soups", 2022, https://arxiv.org/abs/2203.05482; Z
 "Sparse Model Soups", 2023, https://arxiv.org/abs/2306.16788; Izmailov et al., "Averaging Weights
 Leads to Wider Optima and Better Generalization", 2018, https://arxiv.org/abs/1803.05407
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: about two minutes on two CPU cores
+Cost: three minutes on two CPU cores that had other work too
 Command: python run.py run digits_fuse
-Result: docs/digits_fuse/table.md.
+Result: docs/digits_fuse/table.md. Test accuracy, mean ± standard deviation of seeds 0 to 2:
+distilled student 95.40 ± 0.57 %; ensembles of four, by logits 95.32 ± 0.19, by probabilities 95.52
+± 0.19, with fitted shares 95.82 ± 0.07, by votes 95.57 ± 0.38; of three seeds 95.48; both soups
+95.32 ± 0.52 (the greedy one takes in all three networks); SWA 95.40 ± 0.57. All this is within the
+noise. What an ensemble gains is likelihood: 0.127 ± 0.005 nats of the student become 0.117 ± 0.008
+with fitted shares, and 0.107 of three seeds. By equal shares of probabilities it loses, 0.173 ±
+0.006, as the student that learned alone is far too unsure, and by votes, 0.220 ± 0.024. A student
+of the ensemble of three seeds comes to 95.36 ± 0.33 %, one of the ensemble of four to 94.23 ± 0.50
+%: no better than one of the teacher itself.
 
-Nothing was tuned: the settings are those of `digits`.
+Nothing was tuned: the settings are those of `digits`. The wider student took the place of one of
+two layers after a first run, in which that had not learned with one of the seeds.
 """
 
 from typing import Any

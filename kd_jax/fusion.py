@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import compiled, jobs
+from kd_jax import compiled, hosts, jobs
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check, check_model, check_network
 from kd_jax.config import Fuse
 from kd_jax.data import Dataset
-from kd_jax.devices import Layout
+from kd_jax.devices import Layout, put, sharding_of
 from kd_jax.ensembles import fused, networks_of, with_shares
 from kd_jax.errors import require
 from kd_jax.forward import Model
@@ -108,16 +108,18 @@ def fuse(
         check_network(f"of: network {i}", network, variables, len(seeds))
     kitchen = _Kitchen(stage, models, networks, data, seeds, devices)
     shares = kitchen.shares()
-    result = kitchen.model, jax.block_until_ready(kitchen.cook(shares))
+    model, network = kitchen.model, jax.block_until_ready(kitchen.cook(shares))
+    if hosts.several():  # what is written must be on the devices of all
+        network = put(sharding_of(jax.devices()), network)
     listed = ", ".join(f"{share:.2f}" for share in np.mean(shares, axis=0))
     report.note(f"{name}: fused, shares {listed}".removeprefix(": "))
     if store is not None:
         seconds = time.monotonic() - began
         facts = {"stage": name, "seeds": list(seeds), "shares": shares, "seconds": seconds}
         if len(data.validation):
-            facts["validation_accuracy"] = accuracy(*kitchen.said(*result))
-        store.finish(result[1], facts)
-    return result
+            facts["validation_accuracy"] = accuracy(*kitchen.said(model, network))
+        store.finish(network, facts)
+    return model, network
 
 
 @dataclasses.dataclass(frozen=True)
