@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, get_args
 
 from kd_jax.config_stages import Train
 from kd_jax.errors import require
+from kd_jax.optim import Optim
 
 How = Literal["logits", "probabilities", "vote", "soup", "greedy_soup"]
 SOUPS: tuple[How, ...] = ("soup", "greedy_soup")
@@ -39,11 +40,16 @@ class Fuse(Train):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.epochs == 0, f"epochs {self.epochs}: nothing is trained in fusing: leave it 0")
         require(
             not self.start,
             f"start {self.start!r}: what is fused is named by of: leave start empty",
         )
+        for name in ("epochs", "optim", "label_smoothing", "ema", "swa", "evaluate_every"):
+            usual = Optim() if name == "optim" else getattr(type(self), name)
+            require(
+                getattr(self, name) == usual,
+                f"{name.replace('_', '-')}: nothing is trained in fusing: leave it as it is",
+            )
         require(len(set(self.of)) == len(self.of), f"of {' '.join(self.of)}: one is named twice")
         fewest = 2 if self.across == "stages" else 1
         require(

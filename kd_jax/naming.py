@@ -51,9 +51,8 @@ def _fused_label(experiment: Experiment, fuse: Fuse) -> str:
 
 
 def _taught_label(experiment: Experiment, stage: str, description: Distill) -> str:
-    fused = [name for name in description.teachers if isinstance(experiment.stages[name], Fuse)]
-    if fused:
-        by = " and ".join(_label(experiment, name) for name in fused)
+    if any(isinstance(experiment.stages[name], Fuse) for name in description.teachers):
+        by = " and ".join(_label(experiment, name) for name in description.teachers)
         return f"{description.model} distilled from {by}"
     first, generation = _lineage(experiment, stage)
     if generation:

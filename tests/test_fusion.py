@@ -13,6 +13,8 @@ from tiny_experiment import run_of
 from tiny_experiment import tiny as experiment
 
 from kd_jax import ahead, pipeline, summary
+from kd_jax import plan as plan_lib
+from kd_jax.chips import Chip, Slice
 from kd_jax.config import Distill, Fuse, Prune, Shrink, Train
 from kd_jax.errors import UsageError
 from kd_jax.fusion import fuse
@@ -154,7 +156,9 @@ def test_it_teaches_and_a_soup_is_gone_on_from():
         ({"of": ("a",)}, "of a: one network alone can't be fused: name two"),
         ({"of": ()}, "of nothing: one network alone can't be fused"),
         ({"of": ("a", "a")}, "of a a: one is named twice"),
-        ({"epochs": 2}, "epochs 2: nothing is trained in fusing: leave it 0"),
+        ({"epochs": 2}, "epochs: nothing is trained in fusing: leave it as it is"),
+        ({"optim": Optim(learning_rate=0.5)}, "optim: nothing is trained in fusing"),
+        ({"evaluate_every": 2}, "evaluate-every: nothing is trained in fusing"),
         ({"start": "a"}, "start 'a': what is fused is named by of: leave start empty"),
         ({"weights": (1.0,)}, "weights 1: 1 for 2 stages: give one a stage, or none"),
         ({"weights": (1.0, -1.0)}, "weights 1 -1 must not be negative, nor all of them 0"),
@@ -345,15 +349,21 @@ def test_a_sweep_makes_a_fused_network_of_each_setting(tmp_path):
     assert len(run.members("a/sparsity=0.5")) == 2
 
 
-def test_it_is_planned():
+def test_it_is_planned(monkeypatch):
+    """What fuses has no steps; what comes after it finds its network."""
     run, networks = pipeline.planned(experiment(stages=STAGES)), {}
-    for name, stage in STAGES.items():
-        if isinstance(stage, Fuse):
+    for name in STAGES:
+        if isinstance(STAGES[name], Fuse):
             ahead.fused_of(run, name, networks)
         else:
             ahead.step_of(run, name, jax.devices()[:1], networks)
     assert networks["every"].collections["shares"]["shares"].shape == (2, 4)
     assert len(networks["vote"].params) == 3
+    monkeypatch.setattr(plan_lib, "_compile", lambda *_: (None, "not compiled"))
+    chip = Chip(flops=1e12, memory=1e9, memory_speed=1e11, link_speed=1e10, axes=1, wraps=4)
+    given = experiment(stages=STAGES, devices=0)
+    made = plan_lib.plan(given, Slice("cpu:1", chip, (1,), tuple(jax.devices()[:1])))
+    assert {s.stage for s in made.stages} == {"train", "other", "a", "b", "back", "after"}
 
 
 def test_a_soup_of_networks_that_were_cut_differently_is_refused(tmp_path):
