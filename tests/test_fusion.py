@@ -50,6 +50,14 @@ def said(model, network):
     return jax.jit(jax.vmap(lambda v: model.forward(v, x)[0].logits))(network.variables)
 
 
+@pytest.fixture(scope="module")
+def learned():
+    """A network that has learned, of one seed."""
+    return fit(
+        dataclasses.replace(tiny_runs.TRAIN, epochs=8), tiny.perceptron(), tiny.digits(), devices=1
+    )
+
+
 def two():
     return [member(tiny.perceptron(), 1, 2), member(tiny.convnet(), 3, 4)]
 
@@ -80,11 +88,8 @@ def test_an_ensemble_of_an_ensemble():
     np.testing.assert_allclose(said(model, network), by_hand, rtol=1e-5, atol=1e-6)
 
 
-def test_shares_are_fitted_for_each_seed():
+def test_shares_are_fitted_for_each_seed(learned):
     """Of a network that has learned and one that has not; no test example is asked."""
-    learned = fit(
-        dataclasses.replace(tiny_runs.TRAIN, epochs=8), tiny.perceptron(), tiny.digits(), devices=1
-    )
     members = [(tiny.perceptron(), learned), member(tiny.convnet(), 3)]
     diary = tiny_runs.Diary()
     stage = Fuse(of=("a", "b"), fit_weights=True)
@@ -117,34 +122,20 @@ def test_a_soup_is_the_mean_and_its_statistics_are_estimated_anew():
             alone.variables,
             network.variables,
         )
-    several = fused(SOUP, members, devices=4)[1]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        several.variables,
-        network.variables,
-    )
 
 
-def test_a_greedy_soup_leaves_out_what_lowers_it():
-    start = dataclasses.replace(tiny_runs.TRAIN, epochs=6)
-    good = fit(start, tiny.perceptron(), tiny.digits(), devices=1)
-    bad = jax.tree.map(lambda w: -w, good.params)
-    members = [
-        (tiny.perceptron(), dataclasses.replace(good, params=bad)),
-        (tiny.perceptron(), good),
-    ]
+@pytest.mark.slow
+def test_over_one_device_and_four():
+    members = [member(tiny.perceptron(), 1, 2), member(tiny.perceptron(), 3, 4)]
+    one, many = (fused(SOUP, members, devices=n)[1].variables for n in (1, 4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, many)
+
+
+def test_a_greedy_soup_leaves_out_what_lowers_it(learned):
+    bad = dataclasses.replace(learned, params=jax.tree.map(lambda w: -w, learned.params))
+    members = [(tiny.perceptron(), bad), (tiny.perceptron(), learned)]
     _, network = fused(dataclasses.replace(SOUP, how="greedy_soup"), members, (0,))
-    assert not tiny.differences(network.params, good.params)
-
-
-def test_it_teaches_and_a_soup_is_gone_on_from():
-    members = [member(tiny.perceptron(), 1), member(tiny.perceptron(), 3)]
-    vote, soup = fused(Fuse(of=("a", "b"), how="vote"), members, (0,)), fused(SOUP, members, (0,))
-    stage = dataclasses.replace(tiny_runs.DISTILL, optim=Optim(learning_rate=1e-9))
-    taught = fit(stage, soup[0], tiny.digits(), start=soup[1], teacher=vote, devices=1)
-    for name, leaf in named_leaves(taught.params).items():
-        np.testing.assert_allclose(leaf, named_leaves(soup[1].params)[name], atol=1e-6)
-    assert set(evaluate(*vote[:1], tiny.digits(), vote[1])) >= {"accuracy", "calibration_error"}
+    assert not tiny.differences(network.params, learned.params)
 
 
 # What can't be ----------------------------------------------------------------------------------
@@ -278,6 +269,9 @@ def test_networks_of_a_run(run):
     for name, mask in named_leaves(soup.masks).items():
         both = named_leaves(a.masks)[name] | named_leaves(b.masks)[name]
         np.testing.assert_array_equal(mask, both)
+    after = named_leaves(run.network("after", (0, 1)).masks)
+    for name, mask in named_leaves(soup.masks).items():
+        assert np.all(mask | ~after[name])  # nothing comes back
     vote = run.network("vote", (0, 1))
     assert [*vote.params] == ["member0", "member1", "member2"]
     kept = {f"member2/{name}": mask for name, mask in named_leaves(a.masks).items()}

@@ -10,7 +10,6 @@ import tiny
 import tiny_runs
 
 from kd_jax import jobs
-from kd_jax.calibration import calibrated
 from kd_jax.config import Prune, Train
 from kd_jax.errors import UsageError
 from kd_jax.objective import no_metrics
@@ -38,39 +37,43 @@ def test_a_mean_of_every_third_from_the_fourth():
     assert found == pytest.approx([1, 2, 3, 4, 4, 4, 5.5, 5.5, 5.5, 7])
 
 
-def test_it_is_the_mean_of_the_ends_of_epochs():
-    plain = dataclasses.replace(CONSTANT, swa=None)
-    ready = jobs.prepare([plain], tiny.perceptron(), tiny.digits(), None, (0, 1), 1)
-    given, ends = (ready.settings, ready.seeds), []
-    carry = (ready.begin(None), no_metrics(ready.settings, 2))
+@pytest.fixture(scope="module")
+def walked():
+    """(what is prepared, parameters at the end of each epoch, state after the last step) of a stage
+    that is walked through epoch by epoch."""
+    ready = jobs.prepare([CONSTANT], tiny.perceptron(), tiny.digits(), None, (0, 1), 1)
+    carry, ends = (ready.begin(None), no_metrics(ready.settings, 2)), []
     for _ in range(4):
-        carry = ready.compiled.advance(*given, *carry, None, ready.resident, 4)
+        given = (ready.settings, ready.seeds, *carry, None, ready.resident, 4)
+        carry = ready.compiled.advance(*given)
         ends.append(jax.tree.map(np.array, carry[0].params))
-    ends = ends[1:]
-    averaged, _ = tiny_runs.fit(CONSTANT)
-    assert not tiny.differences(averaged.params, ends[-1])
-    mean = jax.tree.map(lambda *x: sum(x) / 3, *ends)
-    found = rest(averaged).params
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, mean)
+    return ready, ends, jax.tree.map(np.array, carry[0])
 
 
-def test_statistics_are_estimated_anew_after_the_last_step():
-    without, _ = tiny_runs.fit(dataclasses.replace(CONSTANT, recalibrate=0), seeds=(0,))
-    with_them, diary = tiny_runs.fit(CONSTANT, seeds=(0,))
+@pytest.fixture(scope="module")
+def whole():
+    """(state, diary) of the stage as it is run."""
+    return tiny_runs.fit(CONSTANT)
+
+
+def test_it_is_the_mean_of_the_ends_of_epochs(walked, whole):
+    _, ends, _ = walked
+    assert not tiny.differences(whole[0].params, ends[-1])
+    mean = jax.tree.map(lambda *x: sum(x) / 3, *ends[1:])
+    found = rest(whole[0]).params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, mean)
+
+
+def test_statistics_are_estimated_anew_after_the_last_step(walked, whole):
+    ready, _, state = walked
+    before = jax.tree.map(jnp.asarray, state)
+    event, given = ("calibrate", None), (ready.settings, ready.seeds)
+    after = ready.compiled.change_masks(*given, before, event, None, ready.resident)
     average = lambda state: state.extra["ema"]  # noqa: E731
-    assert not tiny.differences(average(without)["params"], average(with_them)["params"])
-    assert tiny.differences(average(without)["collections"], average(with_them)["collections"])
-    ready = jobs.prepare([CONSTANT], tiny.perceptron(), tiny.digits(), None, (0,), 1)
-    one = jax.tree.map(lambda x: x[0], dataclasses.replace(without, step=jnp.zeros(1)))
-    one = dataclasses.replace(one, step=without.step)
-    settings = dataclasses.replace(ready.settings, seed=jnp.uint32(0))
-    by_hand = calibrated(ready.program, settings, one, ready.resident)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-5, atol=1e-6),
-        average(with_them)["collections"],
-        average(by_hand)["collections"],
-    )
-    assert "validation_accuracy" in diary.records[-1]
+    assert not tiny.differences(whole[0], after)
+    assert not tiny.differences(average(state)["params"], average(after)["params"])
+    assert tiny.differences(average(state)["collections"], average(after)["collections"])
+    assert "validation_accuracy" in whole[1].records[-1]
 
 
 def test_the_rate_stays_as_it_is_when_averaging_begins():
@@ -82,11 +85,10 @@ def test_the_rate_stays_as_it_is_when_averaging_begins():
     assert rates[13:] == [rates[12]] * 3
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
-    whole, _ = tiny_runs.fit(CONSTANT)
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, whole):
     for at in (10, 16):
         state, _, _ = tiny_runs.stop_and_go_on(tmp_path / str(at), at, "quit", CONSTANT)
-        assert not tiny.differences(state, whole)
+        assert not tiny.differences(state, whole[0])
 
 
 @pytest.mark.slow
