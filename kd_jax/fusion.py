@@ -100,12 +100,9 @@ def fuse(
       UsageError: they can't be fused.
     """
     report, began = report or Silent(), time.monotonic()
+    _check_members(stage, members, data, len(seeds))
     models, networks = zip(*members, strict=True)
-    require(len(models) > 1, "of: one network alone can't be fused: give two or more")
     check_fusion(stage, models, data, devices)
-    for i, (model, network) in enumerate(members):
-        variables = check_model(stage.model, model, data)
-        check_network(f"of: network {i}", network, variables, len(seeds))
     kitchen = _Kitchen(stage, models, networks, data, seeds, devices)
     shares = kitchen.shares()
     model, network = kitchen.model, jax.block_until_ready(kitchen.cook(shares))
@@ -120,6 +117,18 @@ def fuse(
             facts["validation_accuracy"] = accuracy(*kitchen.said(model, network))
         store.finish(network, facts)
     return model, network
+
+
+def _check_members(stage: Fuse, members: Sequence[Taught], data: Dataset, seeds: int) -> None:
+    count, weights = len(members), len(stage.weights)
+    require(count > 1, "of: one network alone can't be fused: give two or more")
+    require(
+        not weights or count % weights == 0,
+        f"weights: {weights} for {count} networks: give one a network, or leave them out",
+    )
+    for i, (model, network) in enumerate(members):
+        variables = check_model(stage.model, model, data)
+        check_network(f"of: network {i}", network, variables, seeds)
 
 
 @dataclasses.dataclass(frozen=True)

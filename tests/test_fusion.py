@@ -225,6 +225,10 @@ def test_networks_that_can_not_be_fused(stage, said):
         fuse(stage, two(), dataclasses.replace(data, validation=none), seeds=(0, 1), devices=1)
     with pytest.raises(UsageError, match=r"^of: network 0: "):
         fused(Fuse(of=("a", "b")), two(), (0,))
+    with pytest.raises(UsageError, match=r"^of: one network alone can't be fused"):
+        fused(Fuse(of=("a", "b")), two()[:1])
+    with pytest.raises(UsageError, match=r"^weights: 2 for 3 networks: give one a network"):
+        fused(Fuse(of=("a", "b"), weights=(1.0, 2.0)), [*two(), two()[0]])
 
 
 @pytest.mark.parametrize(
