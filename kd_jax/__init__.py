@@ -1,13 +1,14 @@
 """kd_jax: make deep networks small, by knowledge distillation and pruning, alone and together."""
 
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Gate, Prune, Quantize, Shrink, Train
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
 from kd_jax.distill.presets import preset
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen
+from kd_jax.fusion import fuse
 from kd_jax.gating import gated
 from kd_jax.many import of_variant
 from kd_jax.models import MODELS
@@ -49,6 +50,7 @@ __all__ = [
     "Data",
     "Distill",
     "Experiment",
+    "Fuse",
     "Gate",
     "Iterative",
     "Mixture",
@@ -72,6 +74,7 @@ __all__ = [
     "from_apply",
     "from_linen",
     "from_nnx",
+    "fuse",
     "gated",
     "integer",
     "integers",

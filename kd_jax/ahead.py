@@ -15,10 +15,11 @@ from kd_jax import state as state_lib
 from kd_jax.augment import Augment
 from kd_jax.batch import Batch
 from kd_jax.checks import train_size
-from kd_jax.config import Distill, Gate, Quantize, Shrink
+from kd_jax.config import Distill, Fuse, Gate, Quantize, Shrink
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
 from kd_jax.ensembles import networks_of
+from kd_jax.fusion import joined
 from kd_jax.mutual import first
 from kd_jax.objective import no_metrics
 from kd_jax.program import Program, Resident, Teacher
@@ -90,6 +91,16 @@ def step_of(
         given = (*given, jax.eval_shape(programs.order, settings, seeds, state.step, data))
     lower = functools.partial(one.lower, settings, seeds, *_placed(given, split))
     return Step(program.steps, state, teacher, data, split, lower)
+
+
+def fused_of(run: Run, name: str, networks: dict[str, Shapes]) -> None:
+    """Adds the network that a stage makes of others, for those after it; there is no step."""
+    stage = run.experiment.stages[name]
+    assert isinstance(stage, Fuse)
+    count = run.experiment.seeds if stage.across == "seeds" else 1
+    parts = [networks[of] for of in stage.of for _ in range(count)]
+    shares = _shape(jnp.float32, len(run.groups[0]), len(parts))
+    networks[name] = jax.eval_shape(functools.partial(joined, stage), parts, shares)
 
 
 def _shape(dtype: Any, *sizes: int) -> Shapes:

@@ -132,7 +132,8 @@ def _check_memory(stage: Stage, variables: Any, who: str, seeds: int) -> None:
     """What a step can't do without: state and gradients. Activations come on top."""
     params = variables["params"]
     others = {name: part for name, part in variables.items() if name != "params"}
-    begin = lambda p, c: start(Snapshot(p, c, no_masks(p)), stage.optim, stage.ema is not None)  # noqa: E731
+    averages = stage.ema is not None or stage.swa is not None
+    begin = lambda p, c: start(Snapshot(p, c, no_masks(p)), stage.optim, averages)  # noqa: E731
     needed = seeds * tree.size_bytes((params, jax.eval_shape(begin, params, others)))
     there = memory()
     require(

@@ -196,7 +196,8 @@ def _starter(program: Program) -> Callable[..., TrainState]:
             masks = masks_lib.first(snapshot.masks, new)
             snapshot = dataclasses.replace(snapshot, masks=masks)
         terms = lessons.begin(program, settings.terms, settings.seed, labels)
-        state = state_lib.start(snapshot, settings.optim, settings.ema is not None, terms)
+        averages = settings.ema is not None or program.swa is not None
+        state = state_lib.start(snapshot, settings.optim, averages, terms)
         return changes.remember(program, learning.begin(program, settings, state))
 
     def start(settings, seeds, snapshot, labels):

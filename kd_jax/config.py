@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from kd_jax.config_fuse import Fuse, check_members
 from kd_jax.config_gate import Gate
 from kd_jax.config_quantize import Quantize
 from kd_jax.config_shrink import Shrink
@@ -20,6 +21,7 @@ __all__ = [
     "ROLES",
     "Distill",
     "Experiment",
+    "Fuse",
     "Gate",
     "Prune",
     "Quantize",
@@ -137,11 +139,22 @@ class Experiment:
         )
         if stage.start:
             self._check_reference(f"{name}.start", stage.start)
+            before = self.stages[stage.start]
             require(
-                self.stages[stage.start].model == stage.model,
+                not isinstance(before, Fuse) or not before.ensemble,
+                f"{name}.start {stage.start!r} is an ensemble, and can't be gone on from: learn "
+                f"from it (--{name}.teacher {stage.start}), or set {stage.start}.how to soup",
+            )
+            require(
+                before.model == stage.model,
                 f"{name}.start {stage.start!r} is of the {self.stages[stage.start].model}, "
                 f"but {name}.model is {stage.model!r}",
             )
+        if isinstance(stage, Fuse):
+            for member in stage.of:
+                self._check_reference(f"{name}.of", member)
+            models = {member: self.stages[member].model for member in stage.of}
+            check_members(name, stage, models, self.seeds)
         for peer in getattr(stage, "peer_models", ()):
             require(
                 getattr(self, peer) is not None,
@@ -155,6 +168,21 @@ class Experiment:
             )
             for teacher in stage.teachers:
                 self._check_reference(f"{name}.teacher", teacher)
+
+    def before(self, name: str) -> str:
+        """The stage whose network a stage's is a changed form of: what it starts from, or the first
+        of a soup; empty where there is none."""
+        stage = self.stages[name]
+        if isinstance(stage, Fuse) and not stage.ensemble:
+            return stage.of[0]
+        return stage.start
+
+    def _comes_from(self, name: str, kind: type[Stage]) -> bool:
+        """Whether a stage, or one that its network comes from, is of a kind."""
+        before = self.before(name)
+        return isinstance(self.stages[name], kind) or (
+            bool(before) and self._comes_from(before, kind)
+        )
 
     def _check_sparsity(self, name: str, stage: Stage) -> None:
         """What is pruned stays pruned, through all stages in between."""
@@ -173,17 +201,23 @@ class Experiment:
 
     def _check_last(self, name: str, stage: Stage) -> None:
         """What each input goes through, and in which numbers, is decided last."""
-        shapes = isinstance(stage, (Shrink, Gate, Quantize))
-        before = self.stages.get(stage.start) if shapes else None
-        while before is not None:
-            last = isinstance(before, (Gate, Quantize))
-            said = "quantised" if isinstance(before, Quantize) else "gated"
+        if isinstance(stage, Fuse) and not stage.ensemble:
+            late = [member for member in stage.of if self._comes_from(member, Quantize)]
+            require(
+                not late,
+                f"{name}.of {' '.join(late)}: quantised, and a mean of such weights lies on no "
+                f"grid: take the networks before, and quantise the {stage.how}",
+            )
+        before = stage.start if isinstance(stage, (Shrink, Gate, Quantize)) else ""
+        while before:
+            last = isinstance(self.stages[before], (Gate, Quantize))
+            said = "quantised" if isinstance(self.stages[before], Quantize) else "gated"
             require(
                 not last,
                 f"{name}.start {stage.start!r}: that network is {said}, and can't be cut, gated or "
                 f"quantised any more: do that before it is {said}",
             )
-            before = self.stages.get(before.start)
+            before = self.before(before)
 
     def _check_reference(self, flag: str, stage: str) -> None:
         if stage not in self.stages:
@@ -193,7 +227,8 @@ class Experiment:
     def needs(self, name: str) -> tuple[str, ...]:
         """The stages whose networks a stage takes."""
         stage = self.stages[name]
-        return tuple(s for s in (stage.start, *getattr(stage, "teachers", ())) if s)
+        others = (*getattr(stage, "teachers", ()), *getattr(stage, "of", ()))
+        return tuple(s for s in (stage.start, *others) if s)
 
     def order(self) -> tuple[str, ...]:
         """The stages to run, each after those it needs."""
@@ -204,7 +239,9 @@ class Experiment:
 
         def visit(name: str, path: tuple[str, ...]) -> None:
             if name in path:
-                field = "start" if self.stages[path[-1]].start == name else "teacher"
+                last = self.stages[path[-1]]
+                field = "of" if isinstance(last, Fuse) else "teacher"
+                field = "start" if last.start == name else field
                 raise UsageError(
                     f"{path[-1]}.{field} {name!r} closes a circle of stages, "
                     f"{' -> '.join((*path, name))}: set it to another"

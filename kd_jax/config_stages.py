@@ -38,6 +38,8 @@ def variants(table: dict[str, Any], or_none: bool = False) -> dict[str, Any]:
 class Train:
     """Train a network on labels."""
 
+    least_epochs: ClassVar[int] = 1
+
     model: Role = "student"
     """Which of the experiment's models."""
     start: str = ""
@@ -54,6 +56,13 @@ class Train:
     """Share of the uniform distribution in the hard targets (Szegedy et al. 2016)."""
     ema: float | None = None
     """Decay of an average of the parameters, evaluated in their place; None: no average."""
+    swa: float | None = None
+    """Share of the epochs after which the parameters at each epoch's end are averaged, equally, and
+    the learning rate stays as it is by then; the average is evaluated in their place (stochastic
+    weight averaging, Izmailov et al. 2018). Often 0.75; None: no average."""
+    recalibrate: int = 20
+    """Batches by which batch statistics, if there are any, are estimated anew: at the end with swa;
+    before retraining begins after a cut at once, by schedule one_shot or of channels."""
     evaluate_every: int = 1
     """Epochs between two readings of the validation accuracy."""
 
@@ -62,9 +71,9 @@ class Train:
     def __post_init__(self) -> None:
         require_finite(self)
         least = {"epochs": self.least_epochs, "batch": 1, "evaluate_every": 1}
-        for name, bound in least.items():
+        for name, low in least.items():
             value = getattr(self, name)
-            require(value >= bound, f"{name.replace('_', '-')} {value} must be at least {bound}")
+            require(value >= low, f"{name.replace('_', '-')} {value} must be at least {low}")
         require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")
@@ -73,6 +82,18 @@ class Train:
             "optim.name dot is for what a teacher says, and nothing is: set terms, or take sgd",
         )
         require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
+        require(self.recalibrate >= 0, f"recalibrate {self.recalibrate} must not be negative")
+        self._check_swa()
+
+    def _check_swa(self) -> None:
+        if self.swa is None:
+            return
+        require(0 < self.swa < 1, f"swa {self.swa} must be in (0, 1)")
+        require(self.ema is None, f"swa {self.swa} and ema {self.ema}: set one of them alone")
+        require(
+            self.epochs > 1,
+            f"swa {self.swa} averages the ends of epochs, and there is one: raise epochs",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,9 +178,6 @@ class Retrain(Distill):
     labels alone."""
     hard_weight: float = 1.0
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, metadata=variants(TERMS))
-    recalibrate: int = 20
-    """Batches by which batch statistics, if there are any, are estimated anew after a cut at once:
-    schedule one_shot, or channels that go; before retraining begins."""
 
     def __post_init__(self) -> None:
         require(
@@ -168,7 +186,6 @@ class Retrain(Distill):
             "stage that distils, not in one that makes a network smaller: leave them out",
         )
         super().__post_init__()
-        require(self.recalibrate >= 0, f"recalibrate {self.recalibrate} must not be negative")
         require(
             not self.teachers or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
@@ -226,4 +243,4 @@ class Prune(Retrain):
         combinations.check(self)
 
 
-Stage = Train  # every stage so far is a training of some kind
+Stage = Train  # every stage is a training of some kind, be it one of no epochs

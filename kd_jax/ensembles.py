@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.forward import Model, Outputs, Variables
-from kd_jax.state import Snapshot, no_masks
+from kd_jax.shares import equal, mixed
+from kd_jax.state import Snapshot
 
 Array = jax.Array
 MEMBERS = "members"  # the feature that holds what each says, [M, B, K]
+SHARES = "shares"  # the collection that holds the members' shares
 
 
 @functools.lru_cache(maxsize=32)
@@ -29,40 +31,71 @@ def ensemble(
     """
     if len(models) == 1:
         return models[0]
-    names = named(len(models))
     shares = jnp.asarray(weights or [1.0] * len(models)) / sum(weights or [1.0] * len(models))
 
     def init(key: Array, inputs: Array) -> Variables:
-        return together(dict(zip(names, (m.init(key, inputs) for m in models), strict=True)))
+        return _begun(models, key, inputs)
 
     def forward(
         variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
     ) -> tuple[Outputs, Variables]:
         del train, key
-        logits = []
-        for name, model in zip(names, models, strict=True):
-            own = part(variables, name)
-            logits.append(model.forward(own, inputs, train=False)[0].logits.astype(jnp.float32))
-        members = jnp.stack(logits)
-        share = shares.reshape(-1, 1, 1)
-        if combine == "logits":
-            mixed = jnp.sum(share * members, axis=0)
-        else:
-            mixed = jax.nn.logsumexp(jax.nn.log_softmax(members) + jnp.log(share), axis=0)
-        rest = {kind: tree for kind, tree in variables.items() if kind != "params"}
-        return Outputs(mixed, {MEMBERS: members}), rest
+        members = _said(models, variables, inputs)
+        return Outputs(mixed(combine, members, shares), {MEMBERS: members}), _rest(variables)
 
     return Model(init, forward)
+
+
+@functools.lru_cache(maxsize=32)
+def fused(models: tuple[Model, ...], how: str) -> Model:
+    """One model of several, whose shares are a part of its variables, so that they may differ from
+    seed to seed; in evaluation mode alone. Its logits are `shares.mixed` of its members'; its
+    features are these, by the members' names."""
+
+    def init(key: Array, inputs: Array) -> Variables:
+        return with_shares(_begun(models, key, inputs), equal(len(models)))
+
+    def forward(
+        variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
+    ) -> tuple[Outputs, Variables]:
+        del train, key
+        members = _said(models, variables, inputs)
+        logits = mixed(how, members, variables[SHARES][SHARES])
+        features = dict(zip(named(len(models)), members, strict=True))
+        return Outputs(logits, features), _rest(variables)
+
+    return Model(init, forward)
+
+
+def with_shares(variables: Variables, shares: Array) -> Variables:
+    """The variables of an ensemble, with its members' shares beside those of ensembles in it."""
+    return {**variables, SHARES: {**variables.get(SHARES, {}), SHARES: shares}}
+
+
+def _begun(models: Sequence[Model], key: Array, inputs: Array) -> Variables:
+    begun = (model.init(key, inputs) for model in models)
+    return together(dict(zip(named(len(models)), begun, strict=True)))
+
+
+def _said(models: Sequence[Model], variables: Variables, inputs: Array) -> Array:
+    """The members' logits [M, B, K]."""
+    owns = [part(variables, name) for name in named(len(models))]
+    said = (m.forward(v, inputs, train=False)[0] for m, v in zip(models, owns, strict=True))
+    return jnp.stack([outputs.logits.astype(jnp.float32) for outputs in said])
+
+
+def _rest(variables: Variables) -> Variables:
+    return {kind: tree for kind, tree in variables.items() if kind != "params"}
 
 
 def networks_of(members: Sequence[Snapshot]) -> Snapshot:
     """The network of an ensemble, from those of its members."""
     if len(members) == 1:
         return members[0]
-    each = zip(named(len(members)), members, strict=True)
-    variables = together({name: member.variables for name, member in each})
-    params = variables.pop("params")
-    return Snapshot(params, variables, no_masks(params))
+    each = dict(zip(named(len(members)), members, strict=True))
+    variables = together({name: member.variables for name, member in each.items()})
+    masks = {name: member.masks for name, member in each.items()}
+    return Snapshot(variables.pop("params"), variables, masks)
 
 
 def together(each: Mapping[str, Variables]) -> Variables:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.config import Gate, Prune, Quantize, Shrink, Stage
+from kd_jax.config import Fuse, Gate, Prune, Quantize, Shrink, Stage
 from kd_jax.errors import require
 from kd_jax.prune import Learned, allocate
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.schedule import Action, Event
+from kd_jax.quantize.network import QUANTISED
 from kd_jax.state import TrainState
 from kd_jax.tree import named_leaves
 
@@ -28,9 +29,10 @@ def events(
     """{step: [(action, what change_masks takes)]}, with exact counts for exact sparsity; of several
     variants stacked, [V]."""
     first = variants[0]
-    calibrate = bool(state.collections) and calibrates(first) > 0
+    statistics = state.collections.keys() - {QUANTISED}
+    when = calibrated_at(first, steps) if statistics else ()
     if not isinstance(first, Prune):
-        return {0: [("calibrate", None)]} if calibrate else {}
+        return {step: [("calibrate", None)] for step in when}
     shapes, alive = _layers(first, state)
     each = []
     for i, stage in enumerate(variants):
@@ -43,17 +45,26 @@ def events(
         if len(variants) > 1:
             target = jax.tree.map(lambda *x: np.asarray(x), *(one[2] for one in together))
         found.setdefault(step, []).append((action, target))
-    if calibrate:
-        found[max(found)].append(("calibrate", None))
+    for step in when:  # at once: after the last cut
+        found.setdefault(step or max(found), []).append(("calibrate", None))
     return found
 
 
-def calibrates(stage: Stage) -> int:
-    """Batches by which statistics are estimated anew; 0 where the stage cuts nothing at once."""
-    at_once = isinstance(stage, (Shrink, Gate, Quantize)) or (
-        isinstance(stage, Prune) and stage.schedule.at_once
-    )
-    return getattr(stage, "recalibrate", 0) if at_once else 0
+def calibrated_at(stage: Stage, steps: int) -> tuple[int, ...]:
+    """After how many of its steps batch statistics are estimated anew: none where a stage cuts at
+    once, all where it averages."""
+    prunes = isinstance(stage, Prune) and stage.schedule.at_once
+    at_once = prunes or isinstance(stage, (Shrink, Gate, Quantize, Fuse))
+    when = [0] * at_once + [steps] * (stage.swa is not None)
+    return tuple(when) if stage.recalibrate else ()
+
+
+def averaged(stage: Stage, length: int, steps_per_epoch: int) -> tuple[int, int] | None:
+    """(first, every): after how many steps of a training networks are averaged, see
+    optim.equal_average; None where they aren't."""
+    if stage.swa is None:
+        return None
+    return max(1, int(stage.swa * length / steps_per_epoch)) * steps_per_epoch, steps_per_epoch
 
 
 def _layers(stage: Prune, state: TrainState) -> tuple[Shapes, Alive]:

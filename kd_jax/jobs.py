@@ -16,7 +16,7 @@ from kd_jax.data import Dataset, Split
 from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
 from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import require
-from kd_jax.events import alive_of, calibrates, event_steps, events, pruning
+from kd_jax.events import alive_of, averaged, calibrated_at, event_steps, events, pruning
 from kd_jax.forward import Model
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
@@ -141,11 +141,12 @@ def program_of(
         second=learns.second_view if learns and learns.looking_twice else None,
         reads=(MEMBERS,) if learns and learns.by_member else (),
         prunes=isinstance(stage, Prune),
-        recalibrate=calibrates(stage),
+        recalibrate=stage.recalibrate if calibrated_at(stage, stage.epochs) else 0,
         sharding=batch_sharding(devices, stage.batch),
         **(pruning(stage, stage.epochs * steps_per_epoch) if isinstance(stage, Prune) else {}),
     )
-    return lessons.tapped(program, terms)
+    swa = averaged(stage, program.length, steps_per_epoch)
+    return lessons.tapped(dataclasses.replace(program, swa=swa), terms)
 
 
 def _check_peers(stage: Stage, model: Model) -> None:
@@ -194,7 +195,7 @@ def job_of(
         settings=prepared.settings,
         seeds=prepared.seeds,
         teacher=teacher,
-        data=resident if resident is not None else _streamed(stage, data, prepared.seeds),
+        data=resident if resident is not None else streamed(stage, data, prepared.seeds),
         events=events(prepared.variants, program.steps, state),
         validate=validate if len(data.validation) else None,
         validate_every=stage.evaluate_every,
@@ -219,7 +220,8 @@ def shown(stage: Stage, data: Dataset) -> Split:
     return Split(inputs=train.inputs[:size], labels=train.labels[:size], ids=train.ids[:size])
 
 
-def _streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iterator[Batch]]:
+def streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iterator[Batch]]:
+    """A function from a step to the batches from there on, of a set that is streamed."""
     require(len(seeds) == 1, "a streamed data set trains one seed at a time: set together to false")
     assert isinstance(data.train, View)
     view = View(data.train.source, data.train.ids[: train_size(stage, data)])

@@ -123,7 +123,7 @@ def move(program: Program, settings: Settings, state: TrainState, grads: Any) ->
         return state
     optim, carried = _optim(settings), state.extra["learned"]
     updates, moments = optim_lib.transform(optim).update(grads, carried.moments, carried.values)
-    rate = optim_lib.learning_rate(optim, state.step, program.length)
+    rate = optim_lib.learning_rate(optim, program.pace(state.step), program.length)
     moved = optax.apply_updates(carried.values, jax.tree.map(lambda u: -rate * u, updates))
     keep = lambda new, old: jnp.where(carried.going, new, old)  # noqa: E731
     new, moments = jax.tree.map(keep, (moved, moments), (carried.values, carried.moments))

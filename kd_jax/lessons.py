@@ -213,7 +213,7 @@ def move(
     params: Any = {name: own.params for name, own in owns.items()}
     moments: Any = state.extra["terms_opt_state"]
     updates, moments = optim_lib.transform(optim).update(grads, moments, params)
-    rate = optim_lib.learning_rate(optim, state.step, program.length)
+    rate = optim_lib.learning_rate(optim, program.pace(state.step), program.length)
     params = optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates))
     terms = {name: Own(params[name], states[name]) for name in owns}
     extra = {**state.extra, "terms": terms, "terms_opt_state": moments}

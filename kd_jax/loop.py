@@ -55,7 +55,7 @@ class Job:
         there are S·V runs, seed by seed.
       teacher: for programs that have one; or a function from an epoch, counted from 0, to it.
       data: the resident training split; or a function from a step to the batches from there on.
-      events: {step: [(action, target)]}, the mask changes before these steps.
+      events: {step: [(action, target)]}, the mask changes before these steps; or after the last.
       validate: state -> validation accuracy of each run, or None where nothing is held out.
       validate_every: epochs between two validations.
       norms: whether the gradient norms of the loss's parts are measured at each epoch's end.
@@ -97,14 +97,15 @@ def fit(
     report.begin(name, job.program.steps, step)
     runner = _Runner(job, step)
     saved, lost = time.monotonic(), 0
-    while True:
+    if not job.program.steps:  # a stage that trains nothing
+        carry = runner.changed(step, carry)
+    while step < job.program.steps:
         # A checkpoint is of the state before the events of its step: a resumed run comes by here.
-        for event in job.events.get(step, ()):
-            carry = (runner.change(step, carry[0], event), carry[1])
-        if step >= job.program.steps:  # at once, in a stage that trains nothing
-            break
+        carry = runner.changed(step, carry)
         last = step
         step, carry = runner.piece(step, carry)
+        if step == job.program.steps:
+            carry = runner.changed(step, carry)
         report.advance(step, runner.speed)
         if step % job.program.steps_per_epoch == 0 or step == job.program.steps:
             record = _record(job, step, carry) | runner.norms(carry[0])
@@ -168,6 +169,12 @@ class _Runner:
     def _position(self, step: int) -> int:
         return int(self.job.program.position(step))
 
+    def changed(self, step: int, carry: Any) -> Any:
+        """What is carried, after the events of a step."""
+        for event in self.job.events.get(step, ()):
+            carry = (self.change(step, carry[0], event), carry[1])
+        return carry
+
     def change(self, step: int, state: Any, event: tuple[Action, Any]) -> Any:
         """The state after an event; of streamed data, the batches of the next steps are read."""
         job, position = self.job, self._position(step)
@@ -177,7 +184,9 @@ class _Runner:
             data = tuple(itertools.islice(data(position), count)) if count else None
             if event[0] == "rewind":
                 self._batches = job.data(position)  # type: ignore[operator]
-        teacher = self._teacher(position // job.program.steps_per_epoch)
+        # Statistics need no teacher, who at the end may be one of an epoch that is not replayed.
+        asked = event[0] != "calibrate"
+        teacher = self._teacher(position // job.program.steps_per_epoch) if asked else None
         return job.compiled.change_masks(job.settings, job.seeds, state, event, teacher, data)
 
     def norms(self, state: Any) -> dict[str, Any]:

@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 
-from kd_jax.config import Distill, Experiment, Gate, Prune, Quantize, Retrain, Shrink
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Retrain, Shrink
 from kd_jax.sweep import Variant
 
 DONE = {Prune: "pruned", Shrink: "shrunk", Gate: "gated", Quantize: "quantised"}
+FUSED = {
+    "logits": "mean logits",
+    "probabilities": "mean probabilities",
+    "vote": "vote",
+    "soup": "soup",
+    "greedy_soup": "greedy soup",
+}
 
 
 def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -> str:
@@ -14,7 +21,7 @@ def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -
     words, stages = _label(experiment, stage), experiment.stages
     base = lambda name: variants[name].base if name in variants else name  # noqa: E731
     alike = {base(name) for name in stages if _label(experiment, name) == words}
-    fresh = not isinstance(stages[stage], Distill) and not stages[stage].start
+    fresh = not isinstance(stages[stage], (Distill, Fuse)) and not stages[stage].start
     if len(alike) > 1 and not fresh:
         words = f"{words}, {base(stage)}"
     return f"{words}, {variants[stage].words}" if stage in variants else words
@@ -22,6 +29,8 @@ def label(experiment: Experiment, variants: Mapping[str, Variant], stage: str) -
 
 def _label(experiment: Experiment, stage: str) -> str:
     description = experiment.stages[stage]
+    if isinstance(description, Fuse):
+        return _fused_label(experiment, description)
     if isinstance(description, Retrain):
         before = description.start
         first = _label(experiment, before) if before else description.model
@@ -33,7 +42,18 @@ def _label(experiment: Experiment, stage: str) -> str:
     return f"{description.model} alone" if alone else description.model
 
 
+def _fused_label(experiment: Experiment, fuse: Fuse) -> str:
+    """By the stages' names: what their networks are called would make it too long."""
+    parts = " + ".join(name.partition("/")[0] for name in fuse.of)
+    how = "fitted " * fuse.fit_weights + "weighted " * bool(fuse.weights) + FUSED[fuse.how]
+    seeds = f"{experiment.seeds} seeds of " if fuse.across == "seeds" else ""
+    return f"{how} of {seeds}{parts}"
+
+
 def _taught_label(experiment: Experiment, stage: str, description: Distill) -> str:
+    if any(isinstance(experiment.stages[name], Fuse) for name in description.teachers):
+        by = " and ".join(_label(experiment, name) for name in description.teachers)
+        return f"{description.model} distilled from {by}"
     first, generation = _lineage(experiment, stage)
     if generation:
         return f"{_label(experiment, first).removesuffix(' alone')}, generation {generation}"

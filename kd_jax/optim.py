@@ -149,7 +149,27 @@ def average(mean: tree.Tree, now: tree.Tree, decay: float | Array, step: Array) 
     https://doi.org/10.1137/0330046; the warm-up as in TensorFlow's ExponentialMovingAverage.
     """
     t = jnp.asarray(step, jnp.float32)
-    d = jnp.minimum(decay, (1 + t) / (10 + t))
+    return _mixed(mean, now, jnp.minimum(decay, (1 + t) / (10 + t)))
+
+
+def equal_average(
+    mean: tree.Tree, now: tree.Tree, first: int, every: int, step: Array
+) -> tree.Tree:
+    """After step t, counted from 0: x until the first network is averaged, when `first` steps are
+    done; then the mean of the networks after first, first + every, ... steps,
+    m ← (n m + x) / (n + 1) with n of them so far; what is no float is taken as it is now.
+
+    Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and
+    Better Generalization", 2018, https://arxiv.org/abs/1803.05407 (SWA).
+    """
+    past = step + 1 - first
+    n = past // every
+    d = jnp.where(past % every == 0, n / (n + 1), 1.0)
+    return _mixed(mean, now, jnp.where(past <= 0, 0.0, d))
+
+
+def _mixed(mean: tree.Tree, now: tree.Tree, d: Array) -> tree.Tree:
+    """d m + (1 − d) x."""
 
     def leaf(m: Array, x: Array) -> Array:
         return d * m + (1 - d) * x if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -10,9 +10,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, jobs, latency, quantizing, shrinking, stages
+from kd_jax import (
+    checks,
+    compiled,
+    hosts,
+    jobs,
+    latency,
+    quantizing,
+    run_fusion,
+    shrinking,
+    stages,
+)
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment, Gate, Quantize, Shrink
+from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shrink
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import from_linen
@@ -61,6 +71,9 @@ def _check(run: Run) -> None:
         description = experiment.stages[stage]
         with flags_of(run.flag(stage)):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
+            if isinstance(description, Fuse):
+                run_fusion.check(run, description, who)
+                continue
             runs = len(run.groups[0]) * len(run.members(stage))
             for peer in getattr(description, "peer_models", ()):
                 checks.check_model(peer, run.models[peer], run.data)
@@ -217,7 +230,7 @@ def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> S
 
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
-    """Trains a stage, and those that train together with it."""
+    """Trains a stage, and those that train together with it; or fuses what others trained."""
     store, members = run.store(stage, seeds), run.members(stage)
     several = f", {len(members)} variants" if len(members) > 1 else ""
     base = run.flag(stage) if several else stage
@@ -226,6 +239,10 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         report.note(f"{which}: done before")
         return
     descriptions = [run.experiment.stages[name] for name in members]
+    if isinstance(descriptions[0], Fuse):
+        with flags_of(run.flag(stage)):
+            run_fusion.make(run, stage, seeds, report, which)
+        return
     model = run.teacher_model(stage)
     settings = [name.partition("/")[2] for name in members] if several else [""]
     curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]

@@ -42,7 +42,9 @@ class Program:
       straight_through: whether masks hide weights in the forward pass alone.
       grows: by what score a swap of weights grows them.
       remembers: what the state carries for the schedule.
-      recalibrate: batches by which statistics are estimated anew after a cut.
+      recalibrate: batches by which statistics are estimated anew, after a cut or of an average.
+      swa: (first, every): networks after so many steps, and every so many more, are averaged; or
+        None.
       rewound: (L, k) where a training of L steps is repeated from its step k on.
       sharding: over which devices a batch is split, or None.
     """
@@ -70,6 +72,7 @@ class Program:
     grows: str = ""
     remembers: tuple[str, ...] = ()
     recalibrate: int = 0
+    swa: tuple[int, int] | None = None
     rewound: tuple[int, int] | None = None
     sharding: jax.sharding.NamedSharding | None = None
 
@@ -82,6 +85,11 @@ class Program:
     def length(self) -> int:
         """Steps of a training, over which the learning rate falls."""
         return self.steps if self.rewound is None else self.rewound[0]
+
+    def pace(self, step: Any) -> Any:
+        """Which step of the learning rate's schedule a training's step has: while networks are
+        averaged the rate stays as it is."""
+        return step if self.swa is None else jnp.minimum(step, self.swa[0])
 
     def active(self, masks: Any, params: Any) -> Any:
         """The masks of the layers that the stage prunes; None elsewhere."""

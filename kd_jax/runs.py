@@ -9,13 +9,14 @@ import numpy as np
 
 from kd_jax import gating, many, naming, quantizing
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Gate, Quantize, Shrink
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Quantize, Shrink
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
+from kd_jax.fusion import model_of
 from kd_jax.gating import Gated
 from kd_jax.mutual import mutual
 from kd_jax.reuse import reused
@@ -55,9 +56,11 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
-        # Settings that cut, gate or quantise differently differ in shapes.
+        # Settings that cut, gate, quantise or fuse differently differ in shapes.
         by = (self.gated_by(stage), self.quantised_by(stage))
         if self.shrunk(stage, by=self.variants) or any(one in self.variants for one in by):
+            return (stage,)
+        if any(map(self._fused, {stage, *self.experiment.needs(stage)} & self.variants.keys())):
             return (stage,)
         return variant.siblings
 
@@ -73,6 +76,9 @@ class Run:
             full, shape = self.model(description.start), self.data.spec.shape
             cut = self.cut(stage)
             return cut.model(full) if cut.known else expected(description, full, shape)
+        if isinstance(description, Fuse):
+            models = [self.model(name) for name in description.of]
+            return model_of(description, models, self.experiment.seeds)
         if isinstance(description, Gate):
             start = self.model(description.start)
             return gating.of_stage(description, start, self.data.spec.shape).model
@@ -105,7 +111,11 @@ class Run:
         description = self.experiment.stages[stage]
         if isinstance(description, Shrink) and (by is None or stage in by):
             return True
-        return bool(description.start) and self.shrunk(description.start, by)
+        before = self.experiment.before(stage)
+        return bool(before) and self.shrunk(before, by)
+
+    def _fused(self, stage: str) -> bool:
+        return isinstance(self.experiment.stages[stage], Fuse)
 
     def gated_by(self, stage: str) -> str:
         """The stage that gated its network, itself or one that it comes from; empty where none
@@ -117,10 +127,10 @@ class Run:
         return self._by(Quantize, stage)
 
     def _by(self, kind: type, stage: str) -> str:
-        description = self.experiment.stages[stage]
-        if isinstance(description, kind) or not description.start:
-            return stage * isinstance(description, kind)
-        return self._by(kind, description.start)
+        if isinstance(self.experiment.stages[stage], kind):
+            return stage
+        before = self.experiment.before(stage)
+        return self._by(kind, before) if before else ""
 
     def gated(self, stage: str) -> Gated | None:
         """Its network and gater, where it has one."""
@@ -253,6 +263,8 @@ class Run:
         description = self.experiment.stages[stage]
         if isinstance(description, (Shrink, Gate)):
             return (description.start,)
+        if isinstance(description, Fuse):
+            return tuple(name for name in description.of if name in order)
         if variant is None:
             return None
         model = lambda name: getattr(self.experiment, role(name))  # noqa: E731

@@ -45,7 +45,8 @@ class TrainState:
       collections: {name: tree}, such as batch statistics.
       masks: tree like params, boolean arrays, None where a leaf is never pruned.
       opt_state: state of the optax transformation.
-      extra: what only some runs carry: "ema", the averages {"params": ..., "collections": ...};
+      extra: what only some runs carry: "ema", the averages {"params": ..., "collections": ...}, be
+        they exponential or equal (swa);
         "terms", what distillation terms carry {name: Own}, and "terms_opt_state", the moments of
         what of it is trained; "saved", what a schedule will put back, {"params", "collections",
         "opt_state", "extra"}, and "thresholds", {layer: θ}; "learned", what a criterion that learns

@@ -157,13 +157,15 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
     if settings.rho is not None:
         grads = _drawn(settings.rho, state, grads)
     updates, opt_state = optim_lib.transform(optim).update(grads, state.opt_state, state.params)
-    rate = optim_lib.learning_rate(optim, state.step, program.length)
+    rate = optim_lib.learning_rate(optim, program.pace(state.step), program.length)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
     params = optim_lib.project(optim, params)
     extra = dict(state.extra)
+    now = {"params": params, "collections": state.collections}
     if settings.ema is not None:
-        now = {"params": params, "collections": state.collections}
         extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
+    if program.swa is not None:
+        extra["ema"] = optim_lib.equal_average(extra["ema"], now, *program.swa, state.step)
     return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra)
 
 

@@ -25,6 +25,7 @@ from kd_jax import (
     tree,
 )
 from kd_jax.augment import normalise
+from kd_jax.config import Fuse
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
@@ -206,7 +207,7 @@ def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) ->
         model=_short(run, stage, first),
         **found,
         **{name: x.tolist() for name, x in metrics.measured(z, labels, taught).items()},
-        validation_accuracy=history[-1].get("validation_accuracy") if history else None,
+        validation_accuracy=_validated(history, done),
         agrees_with=reference,
         parameters=tree.count((first.params, lent)),
         nonzero=[tree.count_nonzero((n.params, n.collections.get(REUSED))) for n in networks],
@@ -221,6 +222,14 @@ def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) ->
         step_ms=run.step_ms(stage),
         compared_with=run.baselines(stage, tuple(logits)),
     )
+
+
+def _validated(history: Sequence[Any], done: Sequence[dict[str, Any]]) -> list[float] | None:
+    """The validation accuracy that training ended with; of what was only fused, the only one."""
+    if history:
+        return history[-1].get("validation_accuracy")
+    known = [facts["validation_accuracy"] for facts in done if "validation_accuracy" in facts]
+    return [x for part in known for x in part] or None
 
 
 def _macs_nonzero(model: Model, shape: Any, networks: Sequence[Snapshot], macs: int) -> list[int]:
@@ -238,7 +247,12 @@ def _layers(reports: list[dict[str, Any]]) -> dict[str, Layer]:
 def _short(run: Run, stage: str, network: Snapshot) -> str:
     """`MLP(widths=(16,))`: the architecture with the fields that differ from its defaults, and what
     became of it."""
-    config = getattr(run.experiment, run.experiment.stages[stage].model)
+    description = run.experiment.stages[stage]
+    if isinstance(description, Fuse) and description.ensemble:
+        count = f"{run.experiment.seeds} seeds of " if description.across == "seeds" else ""
+        members = ", ".join(_short(run, name, _first_network(run, name)) for name in description.of)
+        return f"{description.how} of {count}[{members}]"
+    config = getattr(run.experiment, description.model)
     became = " and its teacher's classifier" if REUSED in network.collections else ""
     if run.shrunk(stage):
         became += f", shrunk to {tree.count(network.params):,} parameters"

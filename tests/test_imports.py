@@ -19,11 +19,11 @@ data randaugment
 augment
 models forward optim cost
 distill prune quantize nnx_models
-teacher devices state
-ensembles
+teacher devices state shares
+ensembles soups
 reuse mutual
 config_stages
-config_shrink config_gate config_quantize
+config_shrink config_gate config_quantize config_fuse
 config objective metrics cka program zoo
 serialize learning lessons many events size checkpoint
 checks step
@@ -33,13 +33,14 @@ changes cuts quantizing calibration gating
 compiled replay stage_settings
 loop
 jobs roofline
-taught
+taught fusion
 stages
 __init__
 logs flags startup extensions latency
 sweep
 naming
 runs
+run_fusion
 pipeline
 ahead
 plan

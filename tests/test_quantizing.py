@@ -8,7 +8,7 @@ import pytest
 from tiny_experiment import run_of, tiny
 
 from kd_jax import pipeline, size, summary
-from kd_jax.config import Distill, Gate, Prune, Quantize, Shrink, Train
+from kd_jax.config import Distill, Fuse, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
@@ -197,6 +197,11 @@ def test_what_is_quantised_is_cut_and_gated_no_more(kind):
     stages = {**STAGES, "late": kind(start="after", **COMMON)}
     with pytest.raises(UsageError, match=r"late.start 'after': that network is quantised"):
         tiny(stages=stages, teacher=None)
+
+
+def test_no_soup_of_quantised_networks():
+    with pytest.raises(UsageError, match=r"soup.of after: quantised"):
+        tiny(stages={**STAGES, "soup": Fuse(of=("prune", "after"), how="soup")}, teacher=None)
 
 
 def test_a_size_that_no_bits_have_says_the_nearest(run):

@@ -19,10 +19,10 @@ SHELL = [text for language, text in BLOCKS if language == "bash"]
 
 def test_there_is_no_block_that_no_test_runs():
     assert {language for language, _ in BLOCKS} == {"python", "bash"}
-    assert len(PYTHON) == 4  # cut channels, a Linen module, an NNX module, a plain function
+    assert len(PYTHON) == 5  # cut channels, fuse, a Linen module, an NNX module, a plain function
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=["channels", "linen", "nnx", "function"])
+@pytest.mark.parametrize("block", PYTHON, ids=["channels", "fuse", "linen", "nnx", "function"])
 def test_python_block(block, capsys):
     assert len([line for line in block.splitlines() if line.strip()]) <= 30
     exec(compile(block, "README.md", "exec"), {})

@@ -16,10 +16,12 @@ from kd_jax import jobs, loop
 from kd_jax import stream as stream_lib
 from kd_jax.augment import Augment
 from kd_jax.compiled import fresh
-from kd_jax.config import Prune
+from kd_jax.config import Fuse, Prune, Train
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
+from kd_jax.fusion import fuse
 from kd_jax.objective import Settings
+from kd_jax.optim import Optim
 from kd_jax.program import Program
 from kd_jax.prune import Lottery, Taylor
 from kd_jax.state import rest, start
@@ -121,3 +123,26 @@ def test_streamed_data_are_scored_and_rewound(tmp_path, stream, monkeypatch):
     again, history, _ = tiny_runs.stop_and_go_on(tmp_path, 9, "quit", PRUNED, **given)
     assert not tiny.differences(again, state)
     assert history == diary.records
+
+
+def test_a_soup_and_an_average_of_epochs_see_the_stream_for_their_statistics(stream):
+    train = Train(epochs=2, batch=16, swa=0.5, recalibrate=2, optim=Optim(learning_rate=0.05))
+    averaged, plain = (
+        tiny_runs.fit(dataclasses.replace(train, recalibrate=n), data=stream, seeds=(3,))[0]
+        for n in (2, 0)
+    )
+    assert not tiny.differences(rest(averaged).params, rest(plain).params)
+    assert tiny.differences(rest(averaged).collections, rest(plain).collections)
+    members = [(tiny.perceptron(), rest(plain))] * 2
+    fused, as_it_is = (
+        fuse(
+            Fuse(of=("a", "b"), how="soup", batch=16, recalibrate=n),
+            members,
+            stream,
+            seeds=(3,),
+            devices=1,
+        )[1]
+        for n in (2, 0)
+    )
+    assert not tiny.differences(fused.params, as_it_is.params)
+    assert tiny.differences(fused.collections, as_it_is.collections)

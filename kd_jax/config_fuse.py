@@ -1,0 +1,112 @@
+"""The stage that makes one network of several, as data."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal, get_args
+
+from kd_jax.config_stages import Train
+from kd_jax.errors import require
+from kd_jax.optim import Optim
+
+How = Literal["logits", "probabilities", "vote", "soup", "greedy_soup"]
+SOUPS: tuple[How, ...] = ("soup", "greedy_soup")
+HOW: tuple[How, ...] = get_args(How)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fuse(Train):
+    """Make one network of those of several stages; nothing is trained. An ensemble holds them all
+    and asks each of them, so they may be of any architectures: it may teach, and nothing starts
+    from it. A soup is one network of their size, whose weights are the mean of theirs: it may teach
+    or be gone on from."""
+
+    least_epochs: ClassVar[int] = 0
+
+    of: tuple[str, ...] = ()
+    """Stages whose networks are fused."""
+    how: How = "probabilities"
+    """Ensembles: the mean of logits or of probabilities, or a vote, whose ties the mean of
+    probabilities breaks. Soups: the mean of all weights; greedy_soup: of those that, taken in by
+    falling validation accuracy, don't lower it (Wortsman et al. 2022)."""
+    weights: tuple[float, ...] = ()
+    """Shares of the stages; none: equal ones."""
+    fit_weights: bool = False
+    """Find the shares by the cross-entropy on the validation split; of logits and probabilities."""
+    across: Literal["stages", "seeds"] = "stages"
+    """stages: of each seed its own networks; seeds: the networks of all seeds as well, which makes
+    the same one network for every seed."""
+    epochs: int = 0
+    """None: what is to be trained further starts from the soup in a stage of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.start,
+            f"start {self.start!r}: what is fused is named by of: leave start empty",
+        )
+        for name in ("epochs", "optim", "label_smoothing", "ema", "swa", "evaluate_every"):
+            usual = Optim() if name == "optim" else getattr(type(self), name)
+            require(
+                getattr(self, name) == usual,
+                f"{name.replace('_', '-')}: nothing is trained in fusing: leave it as it is",
+            )
+        require(len(set(self.of)) == len(self.of), f"of {' '.join(self.of)}: one is named twice")
+        fewest = 2 if self.across == "stages" else 1
+        require(
+            len(self.of) >= fewest,
+            f"of {' '.join(self.of) or 'nothing'}: one network alone can't be fused: name two "
+            "stages or more, or set across to seeds",
+        )
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        weights = " ".join(f"{weight:g}" for weight in self.weights)
+        require(
+            not self.weights or len(self.weights) == len(self.of),
+            f"weights {weights}: {len(self.weights)} for {len(self.of)} stages: give one a stage, "
+            "or none",
+        )
+        require(
+            all(weight >= 0 for weight in self.weights) and (not weights or sum(self.weights) > 0),
+            f"weights {weights} must not be negative, nor all of them 0",
+        )
+        require(
+            not (self.weights and self.how == "greedy_soup"),
+            f"weights {weights}: a greedy soup finds out itself what it takes: leave them out, or "
+            "set how to soup",
+        )
+        require(
+            not self.fit_weights or self.how in ("logits", "probabilities"),
+            f"fit-weights True: they are found for logits and probabilities, not for {self.how}: "
+            "set it to False, or change how",
+        )
+        require(
+            not (self.weights and self.fit_weights),
+            f"weights {weights}: with fit-weights they are found: leave one of the two out",
+        )
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the result holds all networks, rather than one of their size."""
+        return self.how not in SOUPS
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the validation split decides anything."""
+        return self.fit_weights or self.how == "greedy_soup"
+
+
+def check_members(name: str, stage: Fuse, models: Mapping[str, str], seeds: int) -> None:
+    """Raises UsageError unless a stage of this name can fuse what it names, stages {name: which of
+    the experiment's models} of so many seeds."""
+    for member in stage.of:
+        require(
+            stage.ensemble or models[member] == stage.model,
+            f"{name}.of {member!r} is of the {models[member]}, and a {stage.how} of {stage.model} "
+            f"networks alone: take others, set {name}.model, or set how to probabilities",
+        )
+    require(
+        len(stage.of) > 1 or seeds > 1,
+        f"{name}.across seeds: of one stage, {' '.join(stage.of)}, with one seed there is one "
+        "network, which alone can't be fused: raise --seeds",
+    )
