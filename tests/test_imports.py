@@ -18,7 +18,7 @@ splits stream sources cache hosts
 data randaugment
 augment
 models forward optim cost
-distill prune nnx_models
+distill prune nnx_models pretrained
 teacher devices state
 ensembles
 reuse mutual
