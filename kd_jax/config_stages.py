@@ -9,6 +9,7 @@ from kd_jax.augment import Augment
 from kd_jax.distill import TERMS, Term
 from kd_jax.distill import combinations as teaching
 from kd_jax.errors import require, require_finite
+from kd_jax.freezing import check_patterns
 from kd_jax.optim import Optim
 from kd_jax.prune import (
     CRITERIA,
@@ -42,6 +43,12 @@ class Train:
     """Which of the experiment's models."""
     start: str = ""
     """Stage whose network it goes on from, masks and all; empty: fresh parameters."""
+    freeze: tuple[str, ...] = ()
+    """Regular expressions of parameters that are not trained, such as ^(?!classifier) for all but
+    the classifier; masks of the stage's own may still make them zero."""
+    freeze_statistics: bool = False
+    """Batch norms that are frozen use and keep their running statistics; otherwise these go on
+    being estimated."""
     epochs: int = 30
     """Passes over the training examples."""
     batch: int = 128
@@ -70,6 +77,11 @@ class Train:
             "optim.name dot is for what a teacher says, and nothing is: set terms, or take sgd",
         )
         require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
+        check_patterns(self.freeze)
+        require(
+            bool(self.freeze) or not self.freeze_statistics,
+            "freeze-statistics True, but nothing is frozen: set freeze, or leave it out",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ datasets values typed chips traffic
 splits stream sources cache hosts
 data randaugment
 augment
+freezing
 models forward optim cost
 distill prune nnx_models pretrained
 teacher devices state
