@@ -1,6 +1,7 @@
 """What a stage of an experiment is, as data: train, distil or prune."""
 
 import dataclasses
+import re
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -43,6 +44,11 @@ class Train:
     """Which of the experiment's models."""
     start: str = ""
     """Stage whose network it goes on from, masks and all; empty: fresh parameters."""
+    weights: str = ""
+    """File of pre-trained weights that it begins with, safetensors as torchvision, timm or kd_jax
+    name them; a classifier of other classes than the data's is replaced by a fresh one."""
+    weights_sha256: str = ""
+    """The file's SHA-256: filled in when the run begins; one that is given is checked."""
     freeze: tuple[str, ...] = ()
     """Regular expressions of parameters that are not trained, such as ^(?!classifier) for all but
     the classifier; masks of the stage's own may still make them zero."""
@@ -77,10 +83,29 @@ class Train:
             "optim.name dot is for what a teacher says, and nothing is: set terms, or take sgd",
         )
         require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
+        self._check_weights()
         check_patterns(self.freeze)
         require(
             bool(self.freeze) or not self.freeze_statistics,
             "freeze-statistics True, but nothing is frozen: set freeze, or leave it out",
+        )
+
+    def _check_weights(self) -> None:
+        file, digest = self.weights, self.weights_sha256
+        require(
+            not (file and self.start),
+            f"weights {file} with start {self.start!r}: a stage begins with one network: leave one "
+            "of them out",
+        )
+        parted = getattr(self, "peer_models", ()) or getattr(self, "classifier", "own") != "own"
+        require(
+            not (file and parted),
+            f"weights {file}: no file is of a network with peer-models, or with its teacher's "
+            "classifier: load it in a stage before, or leave it out",
+        )
+        require(
+            not digest or (bool(file) and bool(re.fullmatch("[0-9a-f]{64}", digest))),
+            f"weights-sha256 {digest!r}: give the 64 hexadecimal digits of the file of weights",
         )
 
 

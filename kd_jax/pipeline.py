@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, jobs, latency, shrinking, stages
+from kd_jax import checks, compiled, hosts, jobs, latency, shrinking, stages, transfer
 from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Distill, Experiment, Gate, Shrink
 from kd_jax.data import Dataset, load, outline
@@ -34,8 +34,12 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     """
     if not experiment.stages:
         raise UsageError(f"experiment {experiment.name!r} has no stages")
+    experiment = transfer.pinned(experiment)
     run = _assemble(experiment, folder, _load(experiment, report))
     _check(run)
+    for stage in run.experiment.order():
+        with flags_of(run.flag(stage)):
+            transfer.check(run, stage)
     return run
 
 
@@ -198,9 +202,13 @@ def _tell_of_gates(run: Run, stage: str, report: Reporter) -> None:
         report.note(f"{stage}: every input has {names} whole: there a gate would be no cut")
 
 
-def _start(run: Run, stages: Sequence[str], seeds: Seeds) -> Snapshot | None:
+def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> Snapshot | None:
     """The network that stages which train together start from."""
     descriptions = [run.experiment.stages[stage] for stage in stages]
+    if descriptions[0].weights:  # which are the same for all of them
+        found, said = transfer.network(run, stages[0], seeds)
+        report.note(f"{run.flag(stages[0])} begins with {said}")
+        return found
     starts = [description.start for description in descriptions]
     found = run.networks(starts, seeds) if starts[0] else None
     gated = run.gated(stages[0])
@@ -232,7 +240,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             descriptions,
             run.trained(stage),
             run.data,
-            start=_start(run, members, seeds),
+            start=_start(run, members, seeds, report),
             teacher=(model, run.teachers(members, seeds)) if model is not None else None,
             seeds=seeds,
             devices=run.experiment.layout,
@@ -241,4 +249,5 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             report=Several(report, *logs) if hosts.first() else Silent(),
             save_seconds=run.experiment.checkpoint_seconds,
             name=which,
+            origin=transfer.origin(run, stage),
         )

@@ -41,6 +41,7 @@ logs flags startup extensions latency
 sweep
 naming
 runs
+transfer
 pipeline
 ahead
 plan
