@@ -1,21 +1,14 @@
 """Stages that begin with pre-trained weights from a file."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from kd_jax import pretrained, randomness
+from kd_jax import pretrained, weights
 from kd_jax.config import Experiment
 from kd_jax.errors import UsageError, require
-from kd_jax.forward import Model
 from kd_jax.models.base import ModelConfig
 from kd_jax.runs import Run, Seeds
-from kd_jax.state import Snapshot, no_masks
-from kd_jax.tree import map_named, named_leaves
+from kd_jax.state import Snapshot
 
 
 def pinned(experiment: Experiment) -> Experiment:
@@ -52,8 +45,8 @@ def check(run: Run, stage: str) -> None:
     """Raises UsageError where a stage's weights are not of its model."""
     description = run.experiment.stages[stage]
     if description.weights:
-        config, shapes = _config(run, stage), _shapes(run.model(stage), run.data.spec.shape)
-        pretrained.look(description.weights, config, shapes)
+        shapes = weights.shapes_of(run.model(stage), run.data.spec.shape)
+        pretrained.look(description.weights, _config(run, stage), shapes)
 
 
 def origin(run: Run, stage: str) -> dict[str, str]:
@@ -75,42 +68,10 @@ def came_from(run: Run, stage: str) -> str:
 
 
 def network(run: Run, stage: str, seeds: Seeds) -> tuple[Snapshot, str]:
-    """(the network that a stage begins with, the same for all seeds but for a classifier that is
-    fresh; what to say of it)."""
-    file, model = run.experiment.stages[stage].weights, run.model(stage)
-    config, shape = _config(run, stage), run.data.spec.shape
-    shapes = _shapes(model, shape)
-    found = pretrained.look(file, config, shapes)
-    taken = pretrained.read(found, config, shapes, shape)
-    fresh = _fresh(model, shape, found.fresh, seeds)
-    stacked = lambda path: jnp.broadcast_to(taken[path], (len(seeds), *taken[path].shape))  # noqa: E731
-    variables = map_named(lambda path, _: fresh[path] if path in fresh else stacked(path), shapes)
-    params = variables.pop("params")
-    said = f"{Path(file).name} ({found.layout}'s layout, {len(found.tensors)} tensors)"
-    if found.fresh:
-        before = f", in place of one of {found.classes}," if found.classes else ""
-        said += f"; the classifier{before} is fresh, of {run.data.spec.classes} classes"
-    return Snapshot(params, variables, no_masks(params)), said
+    """(the network that a stage begins with, what to say of it)."""
+    file, config = run.experiment.stages[stage].weights, _config(run, stage)
+    return weights.network(file, config, run.model(stage), run.data.spec.shape, seeds)
 
 
 def _config(run: Run, stage: str) -> ModelConfig:
     return getattr(run.experiment, run.experiment.stages[stage].model)
-
-
-def _shapes(model: Model, shape: tuple[int, ...]) -> dict[str, Any]:
-    inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    return dict(jax.eval_shape(model.init, jax.random.key(0), inputs))
-
-
-def _fresh(
-    model: Model, shape: tuple[int, ...], paths: Sequence[str], seeds: Seeds
-) -> dict[str, jax.Array]:
-    """{path: values [S, ...]} as fresh networks of these seeds have them; of the rest of them
-    nothing is computed."""
-    inputs = jnp.zeros((1, *shape), jnp.float32)
-
-    def one(seed: jax.Array) -> dict[str, jax.Array]:
-        made = named_leaves(dict(model.init(randomness.stream(seed, "init"), inputs)))
-        return {path: made[path] for path in paths}
-
-    return jax.jit(jax.vmap(one))(jnp.asarray(seeds, jnp.uint32)) if paths else {}

@@ -21,7 +21,7 @@ freezing
 models forward optim cost
 distill prune nnx_models pretrained
 teacher devices state
-ensembles
+ensembles weights
 reuse mutual
 config_stages
 config_shrink config_gate

@@ -56,7 +56,9 @@ def digest(file: str | Path) -> str:
         with open(file, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"weights {file}: can't be read ({error.strerror})") from error
+        raise UsageError(
+            f"weights {file}: can't be read ({error.strerror}): name a file of safetensors"
+        ) from error
 
 
 def look(file: str | Path, config: ModelConfig, variables: Any) -> Found:
@@ -142,6 +144,8 @@ def save(
 ) -> None:
     """Writes one network, {"params": ..., "batch_stats": ...}, as torchvision, timm or kd_jax
     names its tensors: in PyTorch, `module.load_state_dict(safetensors.torch.load_file(file))`.
+
+    Of a Snapshot, seed i's: `jax.tree.map(lambda x: x[i], snapshot.variables)`.
 
     Raises:
       UsageError: the architecture can't be written so.
