@@ -23,7 +23,6 @@ SGD = Optim(learning_rate=0.05, weight_decay=0.1, nesterov=True, clip_norm=0.5, 
 # Every way in which an optimizer moves a parameter whose gradient is zero.
 OPTIMS = {
     "sgd": SGD,
-    "adam": Optim(name="adam", learning_rate=0.01, weight_decay=0.1),
     "adamw": Optim(name="adamw", learning_rate=0.01, weight_decay=0.1),
 }
 

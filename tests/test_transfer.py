@@ -110,6 +110,7 @@ def test_a_classifier_of_other_classes_is_fresh_as_that_of_its_seed(tmp_path):
             np.testing.assert_array_equal(seed, named_leaves(params)[path])
 
 
+@pytest.mark.slow
 def test_from_probe_to_a_pruned_student(tmp_path):
     """The whole way: the head alone, then all of it with a teacher that was only loaded, then
     pruned; and the weights are named for all of these."""

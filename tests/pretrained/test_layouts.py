@@ -39,7 +39,7 @@ def test_the_stored_layouts_are_of_these_models():
         assert not listed or (len(listed), digest(listed)) == (count, code)
 
 
-DEEP = [("torchvision", f"resnet{n}", "") for n in (101, 152)]  # which take seconds to trace
+DEEP = [("torchvision", f"resnet{n}", "") for n in (34, 101, 152)]  # which take seconds to trace
 
 
 @pytest.mark.parametrize(
