@@ -1,5 +1,6 @@
 """kd_jax: make deep networks small, by knowledge distillation and pruning, alone and together."""
 
+from kd_jax import pretrained
 from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.data import load as load_data
@@ -36,6 +37,7 @@ from kd_jax.reuse import reused
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
 from kd_jax.state import Snapshot, network
+from kd_jax.weights import load_weights
 
 __version__ = "0.1.0"
 
@@ -79,10 +81,12 @@ __all__ = [
     "integer",
     "integers",
     "load_data",
+    "load_weights",
     "mutual",
     "network",
     "of_variant",
     "preset",
+    "pretrained",
     "quantised",
     "rebuild",
     "reused",

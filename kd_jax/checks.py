@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_jax import tree
+from kd_jax import freezing, tree
 from kd_jax.augment import Augment
 from kd_jax.config import Prune, Stage
 from kd_jax.data import Dataset
@@ -57,6 +57,7 @@ def check(
         "--data.memory-mb",
     )
     variables = check_model(stage.model, model, data, who)
+    freezing.check(stage.freeze, variables["params"])
     _check_memory(stage, variables, f"--{stage.model} {who}".strip(), seeds)
     if isinstance(stage, Prune):
         _check_prune(stage, model, data.spec.shape, variables["params"], steps)

@@ -26,6 +26,7 @@ from kd_jax import (
     serialize,
     summary,
     tables,
+    transfer,
 )
 from kd_jax.bench import command as bench
 from kd_jax.config import Experiment, smoke
@@ -150,7 +151,7 @@ def _run(arguments: list[str], console: Console) -> None:
         raise UsageError(f"run takes an experiment's name first: {', '.join(names())}")
     name, *rest = arguments
     base = smoke(preset(name)) if quick else preset(name)
-    experiment = flags.parse(base, rest, f"python run.py run {name}")
+    experiment = transfer.pinned(flags.parse(base, rest, f"python run.py run {name}"))
     folder = pipeline.folder_of(experiment)
     with closing(Screen(console)) as screen, _compiling(quick):
         screen.line(f"{name} -> {folder}")

@@ -271,6 +271,8 @@ def smoke(experiment: Experiment) -> Experiment:
             batch=min(stage.batch, 32),
             fraction=1.0,
             evaluate_every=1,
+            weights="",  # of a larger network
+            weights_sha256="",
             optim=dataclasses.replace(stage.optim, warmup=min(stage.optim.warmup, 2)),
             **_few_rounds(stage),
             **_roomy(stage),

@@ -1,6 +1,7 @@
 """What a stage of an experiment is, as data: train, distil or prune."""
 
 import dataclasses
+import re
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
@@ -9,6 +10,7 @@ from kd_jax.augment import Augment
 from kd_jax.distill import TERMS, Term
 from kd_jax.distill import combinations as teaching
 from kd_jax.errors import require, require_finite
+from kd_jax.freezing import check_patterns
 from kd_jax.optim import Optim
 from kd_jax.prune import (
     CRITERIA,
@@ -44,6 +46,17 @@ class Train:
     """Which of the experiment's models."""
     start: str = ""
     """Stage whose network it goes on from, masks and all; empty: fresh parameters."""
+    weights: str = ""
+    """File of pre-trained weights that it begins with, safetensors as torchvision, timm or kd_jax
+    name them; a classifier of other classes than the data's is replaced by a fresh one."""
+    weights_sha256: str = ""
+    """The file's SHA-256: filled in when the run begins; one that is given is checked."""
+    freeze: tuple[str, ...] = ()
+    """Regular expressions of parameters that are not trained, such as ^(?!classifier) for all but
+    the classifier; masks of the stage's own may still make them zero."""
+    freeze_statistics: bool = False
+    """Batch norms that are frozen use and keep their running statistics; otherwise these go on
+    being estimated."""
     epochs: int = 30
     """Passes over the training examples."""
     batch: int = 128
@@ -84,6 +97,12 @@ class Train:
         require(self.ema is None or 0 < self.ema < 1, f"ema {self.ema} must be in (0, 1)")
         require(self.recalibrate >= 0, f"recalibrate {self.recalibrate} must not be negative")
         self._check_swa()
+        self._check_weights()
+        check_patterns(self.freeze)
+        require(
+            bool(self.freeze) or not self.freeze_statistics,
+            "freeze-statistics True, but nothing is frozen: set freeze, or leave it out",
+        )
 
     def _check_swa(self) -> None:
         if self.swa is None:
@@ -93,6 +112,24 @@ class Train:
         require(
             self.epochs > 1,
             f"swa {self.swa} averages the ends of epochs, and there is one: raise epochs",
+        )
+
+    def _check_weights(self) -> None:
+        file, digest = self.weights, self.weights_sha256
+        require(
+            not (file and self.start),
+            f"weights {file} with start {self.start!r}: a stage begins with one network: leave one "
+            "of them out",
+        )
+        parted = getattr(self, "peer_models", ()) or getattr(self, "classifier", "own") != "own"
+        require(
+            not (file and parted),
+            f"weights {file}: no file is of a network with peer-models, or with its teacher's "
+            "classifier: load it in a stage before, or leave it out",
+        )
+        require(
+            not digest or (bool(file) and bool(re.fullmatch("[0-9a-f]{64}", digest))),
+            f"weights-sha256 {digest!r}: give the 64 hexadecimal digits of the file of weights",
         )
 
 

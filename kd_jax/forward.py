@@ -4,6 +4,7 @@ Everything downstream sees only a Model. A Linen module, an NNX module and a pla
 adapters to it (that to NNX is in nnx_models.py).
 """
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import flax.struct
 import jax
 
 from kd_jax.errors import require
+from kd_jax.freezing import Patterns, still
 
 Array = jax.Array
 Variables = dict[str, Any]
@@ -51,6 +53,8 @@ class Model:
         by path; None where it can't tell.
       adopts: a teacher's variables -> collections that the network takes from it before the first
         step; None where it takes nothing.
+      freeze: patterns of parameters -> the same network, whose batch norms that are frozen by them
+        are in evaluation mode in training too; None where it can't tell.
       members: how many networks it is that learn from one another; see mutual.py.
       rests: variables in training -> the network's at rest; None where these are the same.
     """
@@ -59,6 +63,7 @@ class Model:
     forward: Forward
     tapped: "Callable[[tuple[str, ...]], Model] | None" = None
     adopts: "Callable[[Variables], Variables] | None" = None
+    freeze: "Callable[[Patterns], Model] | None" = None
     members: int = 1
     rests: "Callable[[Variables], Variables] | None" = None
 
@@ -82,11 +87,12 @@ def mode_argument(function: Callable) -> Callable[[bool], dict[str, Any]]:
     return lambda train: {}
 
 
-def from_linen(module: nn.Module, taps: tuple[str, ...] = ()) -> Model:
+def from_linen(module: nn.Module, taps: tuple[str, ...] = (), freeze: Patterns = ()) -> Model:
     """A Linen module whose __call__ takes inputs and, if it cares, `train` or `deterministic`.
 
     Args:
       taps: paths of modules within it, such as `encoder/Dense_0`, whose outputs are to be features.
+      freeze: patterns of parameters; see Model.
     """
     mode = mode_argument(module.__call__)
     captures = lambda m, method: method == "__call__" and "/".join(m.path) in taps  # noqa: E731
@@ -98,20 +104,42 @@ def from_linen(module: nn.Module, taps: tuple[str, ...] = ()) -> Model:
         collections = {name: value for name, value in variables.items() if name != "params"}
         rngs = {"dropout": key} if train and key is not None else None
         mutable = [*collections] * train + ["intermediates"] * bool(taps)
-        result, updated = module.apply(
-            variables,
-            inputs,
-            **mode(train),
-            rngs=rngs,
-            mutable=mutable,
-            capture_intermediates=captures if taps else False,
-        )
+        with _frozen_norms(freeze if train else ()):
+            result, updated = module.apply(
+                variables,
+                inputs,
+                **mode(train),
+                rngs=rngs,
+                mutable=mutable,
+                capture_intermediates=captures if taps else False,
+            )
         outputs, updated = outputs_of(result), dict(updated)
         captured = _captured(updated.pop("intermediates", {}), taps)
         outputs = Outputs(logits=outputs.logits, features=outputs.features | captured)
         return outputs, {**collections, **updated}
 
-    return Model(init, forward, lambda paths: from_linen(module, paths))
+    return Model(
+        init,
+        forward,
+        tapped=lambda paths: from_linen(module, paths, freeze),
+        freeze=lambda patterns: from_linen(module, taps, patterns),
+    )
+
+
+def _frozen_norms(patterns: Patterns) -> contextlib.AbstractContextManager:
+    """Within it, frozen batch norms use and keep their running statistics."""
+
+    def call(method: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+        norm = context.module
+        trains = isinstance(norm, nn.BatchNorm) and norm.use_running_average is not True
+        if not (trains and still(patterns, "/".join(norm.path))):
+            return method(*args, **kwargs)
+        # The same norm in its place, but for that field; its call comes by here and goes through.
+        as_evaluated = norm.clone(parent=norm.scope, use_running_average=True)
+        kwargs = {name: value for name, value in kwargs.items() if name != "use_running_average"}
+        return as_evaluated(*args, **kwargs)
+
+    return nn.intercept_methods(call) if patterns else contextlib.nullcontext()
 
 
 def _captured(intermediates: Any, taps: tuple[str, ...]) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """A stage made ready to run: from its description, model and data to what the loop takes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import require
 from kd_jax.events import alive_of, averaged, calibrated_at, event_steps, events, pruning
 from kd_jax.forward import Model
+from kd_jax.freezing import Patterns
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings, part_names
@@ -120,6 +122,7 @@ def program_of(
     """The stage's static choices, once it is checked."""
     check(stage, model, data, devices)
     _check_peers(stage, model)
+    model = _frozen(model, stage.freeze) if stage.freeze_statistics else model
     terms = getattr(stage, "terms", {})
     learns = stage if isinstance(stage, Distill) else None
     by = learns.taught_by if learns else "teacher"
@@ -141,12 +144,27 @@ def program_of(
         second=learns.second_view if learns and learns.looking_twice else None,
         reads=(MEMBERS,) if learns and learns.by_member else (),
         prunes=isinstance(stage, Prune),
+        freeze=stage.freeze,
+        freeze_statistics=stage.freeze_statistics,
         recalibrate=stage.recalibrate if calibrated_at(stage, stage.epochs) else 0,
         sharding=batch_sharding(devices, stage.batch),
         **(pruning(stage, stage.epochs * steps_per_epoch) if isinstance(stage, Prune) else {}),
     )
     swa = averaged(stage, program.length, steps_per_epoch)
     return lessons.tapped(dataclasses.replace(program, swa=swa), terms)
+
+
+@functools.lru_cache(maxsize=16)
+def _frozen(model: Model, freeze: Patterns) -> Model:
+    """The network whose frozen norms keep their statistics; the same object for the same one, so
+    that its programs are found again."""
+    require(
+        model.freeze is not None,
+        "freeze-statistics True: the norms of this network (gated, cut, of peers, or a function) "
+        "can't be told apart: set it to False",
+    )
+    assert model.freeze is not None
+    return model.freeze(freeze)
 
 
 def _check_peers(stage: Stage, model: Model) -> None:

@@ -149,9 +149,15 @@ def _origin(run: Results) -> list[str]:
     named = [f"{model}: {listed(labels)}" for model, labels in models.items()]
     note = f" ({data.note})" if data.note else ""
     device = ", ".join(dict.fromkeys((machine.platform, machine.device)))
+    began: dict[str, list[str]] = {}
+    for row in run.rows:
+        began.setdefault(row.weights, []).append(row.label)
+    began.pop("", None)
+    weights = [f"Pre-trained: {listed(labels)} by {file}." for file, labels in began.items()]
     seeds = "seed" if len(run.seeds) == 1 else "seeds"
     return [
         f"Networks: {'; '.join(named)}.",
+        *weights,
         f"Data: {data.name}{note}: {data.train:,} examples to train, {data.validation:,} to "
         f"validate, {data.test:,} to test, of which one is {significant(100 / data.test, 2)} "
         "points.",

@@ -20,6 +20,7 @@ from kd_jax import (
     run_fusion,
     shrinking,
     stages,
+    transfer,
 )
 from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shrink
@@ -44,8 +45,12 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     """
     if not experiment.stages:
         raise UsageError(f"experiment {experiment.name!r} has no stages")
+    experiment = transfer.pinned(experiment)
     run = _assemble(experiment, folder, _load(experiment, report))
     _check(run)
+    for stage in run.experiment.order():
+        with flags_of(run.flag(stage)):
+            transfer.check(run, stage)
     return run
 
 
@@ -214,6 +219,10 @@ def _tell_of_gates(run: Run, stage: str, report: Reporter) -> None:
 def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> Snapshot | None:
     """The network that stages which train together start from."""
     descriptions = [run.experiment.stages[stage] for stage in stages]
+    if descriptions[0].weights:  # which are the same for all of them
+        found, said = transfer.network(run, stages[0], seeds)
+        report.note(f"{run.flag(stages[0])} begins with {said}")
+        return found
     starts = [description.start for description in descriptions]
     found = run.networks(starts, seeds) if starts[0] else None
     gated = run.gated(stages[0])
@@ -261,4 +270,5 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             report=Several(report, *logs) if hosts.first() else Silent(),
             save_seconds=run.experiment.checkpoint_seconds,
             name=which,
+            origin=transfer.origin(run, stage),
         )

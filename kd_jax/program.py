@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from kd_jax.augment import Augment
 from kd_jax.datasets import Spec
 from kd_jax.forward import Model, Variables
+from kd_jax.freezing import Patterns
 from kd_jax.prune import STRUCTURES, Granularity
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import Allocation, Budget
@@ -42,6 +43,8 @@ class Program:
       straight_through: whether masks hide weights in the forward pass alone.
       grows: by what score a swap of weights grows them.
       remembers: what the state carries for the schedule.
+      freeze: patterns of parameters that are not trained.
+      freeze_statistics: whether frozen norms keep their running statistics, and use them.
       recalibrate: batches by which statistics are estimated anew, after a cut or of an average.
       swa: (first, every): networks after so many steps, and every so many more, are averaged; or
         None.
@@ -71,6 +74,8 @@ class Program:
     straight_through: bool = False
     grows: str = ""
     remembers: tuple[str, ...] = ()
+    freeze: Patterns = ()
+    freeze_statistics: bool = False
     recalibrate: int = 0
     swa: tuple[int, int] | None = None
     rewound: tuple[int, int] | None = None

@@ -126,6 +126,8 @@ class Row(Typed):
     """Of training."""
     step_ms: float | None = None
     """Of a training step, of all seeds that train together."""
+    weights: str = ""
+    """File and SHA-256 of the pre-trained weights that it comes from; empty: of none."""
     compared_with: Sequence[str] | None = None
     """Stages whose accuracy it is compared with; None: the first earlier one with its model."""
 

@@ -1,7 +1,7 @@
 """A stage: (description, model, data, what it starts from and learns from) -> a network at rest."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def run(
     report: Reporter | None = None,
     save_seconds: float = 30.0,
     name: str = "",
+    origin: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """Runs one stage for all seeds in one program; the result has a leading axis of seeds.
 
@@ -54,12 +55,14 @@ def run(
     those of several architectures are one model, see `mutual`, of which the first is the result.
 
     Args:
-      stage: Train, Distill or Prune; its own `start` and `teacher` are names, and ignored here.
+      stage: Train, Distill or Prune; its own `start`, `weights` and `teacher` are names, and
+        ignored here.
       start: network to go on from, [S, ...] or [S·V, ...]; None: fresh parameters.
       teacher: who teaches, if the stage has distillation terms; one of S is asked once for all V.
       devices: how many, 0 for all; (8, 2): eight, and two by two they share the parameters.
       store: where checkpoints go; with one, the stage resumes where it stopped.
       replay: folder of kept teachers' outputs, for stages that replay them.
+      origin: what is to be known of where `start` comes from, kept with the store's facts.
 
     Raises:
       UsageError: the stage and the data, model or teacher don't fit together.
@@ -74,7 +77,7 @@ def run(
     _check_networks(prepared, model, start, teacher)
     start = prepared.put(start)  # it may come from other devices
     state = _begin(prepared, start, teacher)
-    facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps}
+    facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps, **(origin or {})}
     soft = None
     if teacher is not None:
         facts |= _introduce(teacher, data, report)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_jax import learning, lessons, randomness
+from kd_jax import freezing, learning, lessons, randomness
 from kd_jax import optim as optim_lib
 from kd_jax.augment import augment, normalise
 from kd_jax.batch import Batch
@@ -134,14 +134,16 @@ def views(program: Program, seed: Array, epoch: Any, batch: Batch, view: str = "
 def gradient_norms(
     program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
 ) -> Metrics:
-    """{part of the loss: the norm of its gradient by all parameters}, of one batch."""
+    """{part of the loss: the norm of its gradient by all parameters that are trained}, of one
+    batch."""
     state = dataclasses.replace(state, step=program.position(state.step))
     parts_of = loss_parts(program, settings, state, soft, batch)
     others = beside(state)
     parts, pullback, _ = jax.vjp(lambda p: parts_of(p, *others), state.params, has_aux=True)
     # One backward pass, mapped over the parts.
     rows = dict(zip(parts, jnp.eye(len(parts), dtype=jnp.float32), strict=True))
-    norms = jax.vmap(lambda part: optax.tree.norm(pullback(part)[0]))(rows)
+    trained = lambda part: freezing.without(program.freeze, pullback(part)[0])  # noqa: E731
+    norms = jax.vmap(lambda part: optax.tree.norm(trained(part)))(rows)
     return dict(zip(parts, norms, strict=True))
 
 
@@ -156,17 +158,32 @@ def _update(program: Program, settings: Settings, state: TrainState, grads: Any)
         )
     if settings.rho is not None:
         grads = _drawn(settings.rho, state, grads)
-    updates, opt_state = optim_lib.transform(optim).update(grads, state.opt_state, state.params)
+    trained = functools.partial(freezing.without, program.freeze)
+    grads = tuple(map(trained, grads)) if optim.name == "dot" else trained(grads)
+    updates, opt_state = optim_lib.transform(optim).update(
+        grads, state.opt_state, trained(state.params)
+    )
     rate = optim_lib.learning_rate(optim, program.pace(state.step), program.length)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
-    params = optim_lib.project(optim, params)
+    params = freezing.held(program.freeze, optim_lib.project(optim, params), state.params)
     extra = dict(state.extra)
     now = {"params": params, "collections": state.collections}
     if settings.ema is not None:
-        extra["ema"] = optim_lib.average(extra["ema"], now, settings.ema, state.step)
+        average = optim_lib.average(extra["ema"], now, settings.ema, state.step)
+        extra["ema"] = _still(program, average, now)
     if program.swa is not None:
-        extra["ema"] = optim_lib.equal_average(extra["ema"], now, *program.swa, state.step)
+        average = optim_lib.equal_average(extra["ema"], now, *program.swa, state.step)
+        extra["ema"] = _still(program, average, now)
     return dataclasses.replace(state, params=params, opt_state=opt_state, extra=extra)
+
+
+def _still(program: Program, average: Any, now: Any) -> Any:
+    """The averages after a step; what is frozen is not averaged with itself."""
+    still = program.freeze if program.freeze_statistics else ()
+    return {
+        "params": freezing.held(program.freeze, average["params"], now["params"]),
+        "collections": freezing.held_statistics(still, average["collections"], now["collections"]),
+    }
 
 
 def _drawn(rho: float, state: TrainState, grads: Any) -> Any:

@@ -22,6 +22,7 @@ from kd_jax import (
     savings,
     size,
     sparse,
+    transfer,
     tree,
 )
 from kd_jax.augment import normalise
@@ -220,6 +221,7 @@ def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) ->
         bytes=[size.stored_bytes(n.params, n.collections, n.masks) for n in networks],
         seconds=sum(facts.get("seconds", 0.0) for facts in done),
         step_ms=run.step_ms(stage),
+        weights=transfer.came_from(run, stage),
         compared_with=run.baselines(stage, tuple(logits)),
     )
 

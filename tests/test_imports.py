@@ -17,10 +17,11 @@ products datasets values typed chips traffic
 splits stream sources cache hosts
 data randaugment
 augment
+freezing
 models forward optim cost
-distill prune quantize nnx_models
+distill prune quantize nnx_models pretrained
 teacher devices state shares
-ensembles soups
+ensembles soups weights
 reuse mutual
 config_stages
 config_shrink config_gate config_quantize config_fuse
@@ -40,7 +41,7 @@ logs flags startup extensions latency
 sweep
 naming
 runs
-run_fusion
+run_fusion transfer
 pipeline
 ahead
 plan

@@ -92,6 +92,18 @@ def avg_pool(x: Array, window: int, stride: int, padding: int = 0) -> Array:
     return nn.avg_pool(x, (window, window), (stride, stride), _both_sides(padding))
 
 
+def adaptive_pool(x: Array, places: int) -> Array:
+    """[B, H, W, C] -> [B, places, places, C]: place i of a side of n is the mean of those from
+    floor(i n / places) up to, not including, ceil((i + 1) n / places), as in PyTorch."""
+    for axis in (1, 2):
+        n = x.shape[axis]
+        if n != places:
+            ends = [(i * n // places, -(-(i + 1) * n // places)) for i in range(places)]
+            parts = [jax.lax.slice_in_dim(x, *pair, axis=axis) for pair in ends]
+            x = jnp.concatenate([jnp.mean(p, axis, keepdims=True) for p in parts], axis)
+    return x
+
+
 def _both_sides(padding: int) -> Any:
     """The padding of height and width. (Flax annotates it as a string, and takes pairs.)"""
     return [(padding, padding)] * 2

@@ -10,6 +10,7 @@ from kd_jax.errors import require
 from kd_jax.models.base import ModelConfig
 from kd_jax.models.layers import (
     Features,
+    adaptive_pool,
     checked_classes,
     conv,
     dense,
@@ -46,6 +47,9 @@ class VGG(ModelConfig):
     """linear: global mean and one linear layer. fc512: one hidden layer (with batch norm if there
     is any) in between, as Li et al. 2017 have it on CIFAR, https://arxiv.org/abs/1608.08710.
     fc4096: the paper's two hidden layers on all places of the last map."""
+    places: int = 0
+    """fc4096: places a side to which the last map is pooled first, so that its layers fit images of
+    any size, as in torchvision (7); 0: the map as it is."""
     dropout: float = 0.5
     """Fraction dropped after each hidden layer of the fc4096 head in training."""
     width: float = 1.0
@@ -55,6 +59,7 @@ class VGG(ModelConfig):
         require_positive(convs=self.convs, width=self.width)
         require_fraction(dropout=self.dropout)
         require(0 <= self.pools <= 5, f"pools={self.pools}: there are 5 stages; use 0 to 5")
+        require(self.places >= 0, f"places={self.places}: use 0 or more")
 
     def build(self, classes: int, dtype: Any) -> nn.Module:
         return VGGModule(self, checked_classes(classes), dtype)
@@ -107,6 +112,7 @@ class VGGModule(nn.Module):
             x = dense(scaled(512, config.width), self.dtype, "dense1")(global_pool(x))
             return nn.relu(norm(train, self.dtype, "norm1")(x) if config.batch_norm else x)
         units = scaled(4096, config.width)
+        x = adaptive_pool(x, config.places) if config.places else x
         x = nn.relu(dense(units, self.dtype, "dense1")(x.reshape(x.shape[0], -1)))
         x = nn.Dropout(config.dropout, deterministic=not train, name="drop1")(x)
         return nn.relu(dense(units, self.dtype, "dense2")(x))
