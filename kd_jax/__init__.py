@@ -6,6 +6,8 @@ from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
 from kd_jax.distill.presets import preset
+from kd_jax.encode import CODERS, Grid, decoded, encoded
+from kd_jax.encode import load as load_encoded
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen
 from kd_jax.gating import gated
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CHANNEL_CRITERIA",
+    "CODERS",
     "KD",
     "MODELS",
     "TERMS",
@@ -47,6 +50,7 @@ __all__ = [
     "Distill",
     "Experiment",
     "Gate",
+    "Grid",
     "Iterative",
     "Mixture",
     "Model",
@@ -63,6 +67,8 @@ __all__ = [
     "UsageError",
     "Widths",
     "choose",
+    "decoded",
+    "encoded",
     "evaluate",
     "fit",
     "from_apply",
@@ -70,6 +76,7 @@ __all__ = [
     "from_nnx",
     "gated",
     "load_data",
+    "load_encoded",
     "mutual",
     "network",
     "of_variant",

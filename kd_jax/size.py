@@ -1,4 +1,8 @@
-"""How many bytes a network takes, as plain storage that decodes bit for bit."""
+"""How many bytes a network takes, as plain storage that decodes bit for bit.
+
+A convention to compare networks by in tables: it hangs on how many weights are zero, and on nothing
+else. The smallest file that can be made of one network is that of kd_jax.encode.
+"""
 
 import dataclasses
 from typing import Any, Literal
@@ -6,7 +10,11 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from kd_jax.encode.entries import words_of
+from kd_jax.encode.places import Bitmask
 from kd_jax.tree import Tree, named_leaves
+
+BITMASK = Bitmask()
 
 CONVENTION = (
     "Bytes: all parameters and collections (batch statistics) as they are, dense; a masked tensor "
@@ -61,24 +69,23 @@ def unpack(packed: dict[str, Packed]) -> dict[str, np.ndarray]:
 
 def _pack(leaf: Any, mask: Any) -> Packed:
     x = np.asarray(leaf)
-    shape, dtype, x = x.shape, x.dtype, x.reshape(-1)
     if mask is None:
-        return Packed(shape, dtype, "dense", x.tobytes())
-    x = np.where(np.asarray(mask).reshape(-1), x, np.zeros((), dtype))
+        return Packed(x.shape, x.dtype, "dense", x.tobytes())
+    x = np.where(np.asarray(mask), x, np.zeros((), x.dtype))
     # By its bits, since -0.0 == 0.0: a zero that would come back with another sign is kept.
-    kept = x.view(np.uint8).reshape(-1, dtype.itemsize).any(axis=1)
-    sparse = np.packbits(kept).tobytes() + x[kept].tobytes()
+    places = np.flatnonzero(words_of(x))
+    (bits,) = BITMASK.split(places, x.shape)
+    sparse = bits.tobytes() + x.reshape(-1)[places].tobytes()
     if len(sparse) < x.nbytes:
-        return Packed(shape, dtype, "bitmask", sparse)
-    return Packed(shape, dtype, "dense", x.tobytes())
+        return Packed(x.shape, x.dtype, "bitmask", sparse)
+    return Packed(x.shape, x.dtype, "dense", x.tobytes())
 
 
 def _unpack(tensor: Packed) -> np.ndarray:
     if tensor.encoding == "dense":
         return np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape)
-    size = int(np.prod(tensor.shape))
-    bits = (size + 7) // 8
-    kept = np.unpackbits(np.frombuffer(tensor.data[:bits], np.uint8), count=size).astype(bool)
-    x = np.zeros(size, tensor.dtype)
-    x[kept] = np.frombuffer(tensor.data[bits:], tensor.dtype)
+    ((bits, _),) = BITMASK.layout(tensor.shape, 0)
+    places = BITMASK.join([np.frombuffer(tensor.data[:bits], np.uint8)], tensor.shape)
+    x = np.zeros(int(np.prod(tensor.shape)), tensor.dtype)
+    x[places] = np.frombuffer(tensor.data[bits:], tensor.dtype)
     return x.reshape(tensor.shape)

@@ -30,6 +30,7 @@ checks step
 shrinking
 scoring
 changes cuts calibration gating
+encode
 compiled replay stage_settings
 loop
 jobs roofline
@@ -40,7 +41,7 @@ logs flags startup extensions latency
 sweep
 naming
 runs
-pipeline
+pipeline files
 ahead
 plan
 size
@@ -54,7 +55,7 @@ plots tables
 plots_explain
 summary report progress bench plan_table
 cli_experiment cli_list
-cli_plan cli_inspect cli_explain
+cli_plan cli_inspect cli_explain cli_encode cli_evaluate
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}
