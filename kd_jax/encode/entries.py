@@ -12,6 +12,7 @@ from kd_jax.encode.streams import LARGEST, read, write
 from kd_jax.errors import require
 
 SAMPLE = 1 << 16  # entries that are looked at before all are
+Places = np.ndarray | slice
 MINUS = np.uint32(1 << 31)  # -0.0
 
 
@@ -63,7 +64,7 @@ class Kind(Protocol):
 
     def write(self, out: Writer) -> None: ...
 
-    def join(self, streams: list[np.ndarray], places: np.ndarray, shape: Shape) -> np.ndarray:
+    def join(self, streams: list[np.ndarray], places: Places, shape: Shape) -> np.ndarray:
         """The words at these places."""
         ...
 
@@ -94,7 +95,7 @@ class Raw:
         planes = words_of(x).view(np.uint8).reshape(-1, x.dtype.itemsize).T
         return Raw(x.dtype), [np.ascontiguousarray(plane) for plane in planes]
 
-    def join(self, streams: list[np.ndarray], places: np.ndarray, shape: Shape) -> np.ndarray:
+    def join(self, streams: list[np.ndarray], places: Places, shape: Shape) -> np.ndarray:
         planes = np.stack(streams, axis=-1).astype(np.uint8)
         return planes.reshape(-1).view(word_type(self.dtype))
 
@@ -139,7 +140,7 @@ class Codebook:
             found, places = np.insert(found, 0, 0), places + 1
         return Codebook(found), [places]
 
-    def join(self, streams: list[np.ndarray], places: np.ndarray, shape: Shape) -> np.ndarray:
+    def join(self, streams: list[np.ndarray], places: Places, shape: Shape) -> np.ndarray:
         return self.words[streams[0]]
 
 
@@ -216,10 +217,10 @@ class OnGrid:
         count = high - low + 1
         made = OnGrid(grid, low, count, bool(minus.any()))
         symbols = np.where(minus, count, q - low)
-        same = made.join([symbols], np.arange(len(flat)), x.shape) == words
+        same = made.join([symbols], slice(None), x.shape) == words
         return (made, [symbols]) if count < LARGEST and bool(same.all()) else None
 
-    def join(self, streams: list[np.ndarray], places: np.ndarray, shape: Shape) -> np.ndarray:
+    def join(self, streams: list[np.ndarray], places: Places, shape: Shape) -> np.ndarray:
         scale, zero = (part[places] for part in self.grid.of(shape))
         with np.errstate(over="ignore"):
             steps = (streams[0] + self.lowest - zero).astype(np.float32)

@@ -131,14 +131,11 @@ def decode(data: bytes, shape: Shape, dtype: np.dtype, form: str, kind: str) -> 
     sound(form in FORMS and kind in KINDS, f"a tensor is stored as {form!r}, {kind!r}")
     sound(FORMS[form].fits(shape), f"a tensor of shape {list(shape)} is stored as {form}")
     reader, size = Reader(data), size_of(shape)
-    count = size if form == "dense" else reader.number()
-    sound(count <= size, "a tensor has more entries than places")
-    layout = FORMS[form].layout(shape, count)
-    places = FORMS[form].join([streams.read(reader, n, k) for n, k in layout], shape)
-    sound(len(places) == count, "a tensor has other entries than places")
-    if form != "dense" and count:
-        rises = places[0] >= 0 and places[-1] < size and bool((np.diff(places) > 0).all())
-        sound(rises, "a tensor has an entry outside of it")
+    count, places = size, slice(None)  # all of them, without a list of them
+    if form != "dense":
+        count = reader.number()
+        sound(count <= size, "a tensor has more entries than places")
+        places = _places(reader, FORMS[form], shape, count)
     entries = KINDS[kind].read(reader, dtype, shape)
     values = [streams.read(reader, count, alphabet) for alphabet in entries.alphabets]
     reader.end()
@@ -146,3 +143,13 @@ def decode(data: bytes, shape: Shape, dtype: np.dtype, form: str, kind: str) -> 
     words[places] = entries.join(values, places, shape)
     sound(dtype.kind != "b" or int(words.max(initial=0)) < 2, "a truth value is neither")
     return words.view(dtype).reshape(shape)
+
+
+def _places(reader: Reader, form: Form, shape: Shape, count: int) -> np.ndarray:
+    layout = form.layout(shape, count)
+    places = form.join([streams.read(reader, n, k) for n, k in layout], shape)
+    sound(len(places) == count, "a tensor has other entries than places")
+    if count:
+        rises = places[0] >= 0 and places[-1] < size_of(shape)
+        sound(rises and bool((np.diff(places) > 0).all()), "a tensor has an entry outside of it")
+    return places
