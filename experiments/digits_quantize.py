@@ -63,9 +63,9 @@ CONFIG = Experiment(
             bits=4, inputs=4, scales="learned", calibration=CALIBRATIONS["mse"], **MSE, **TAUGHT
         ),
         "prune": Prune(sparsity=0.8, schedule=Cubic(begin=0.0, end=0.5, every=10), **TAUGHT),
-        "shared": Quantize(weights="codebook", bits=5, start="prune", **LEARN),
+        "shared": Quantize(values="codebook", bits=5, start="prune", **LEARN),
         "shared_trained": Quantize(
-            weights="codebook", bits=5, centroids="mean", start="prune", **RETRAIN, **SOFT
+            values="codebook", bits=5, centroids="mean", start="prune", **RETRAIN, **SOFT
         ),
     },
     compare=("train",),

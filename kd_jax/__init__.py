@@ -7,6 +7,8 @@ from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
 from kd_jax.distill.presets import preset
+from kd_jax.encode import CODERS, Grid, decoded, encoded
+from kd_jax.encode import load as load_encoded
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model, Outputs, from_apply, from_linen
 from kd_jax.fusion import fuse
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CALIBRATIONS",
     "CHANNEL_CRITERIA",
+    "CODERS",
     "KD",
     "MODELS",
     "TERMS",
@@ -54,6 +57,7 @@ __all__ = [
     "Experiment",
     "Fuse",
     "Gate",
+    "Grid",
     "Iterative",
     "Mixture",
     "Model",
@@ -71,6 +75,8 @@ __all__ = [
     "UsageError",
     "Widths",
     "choose",
+    "decoded",
+    "encoded",
     "evaluate",
     "fit",
     "from_apply",
@@ -81,6 +87,7 @@ __all__ = [
     "integer",
     "integers",
     "load_data",
+    "load_encoded",
     "load_weights",
     "mutual",
     "network",

@@ -14,6 +14,8 @@ from rich.console import Console
 
 import experiments
 from kd_jax import (
+    cli_encode,
+    cli_evaluate,
     cli_explain,
     cli_inspect,
     cli_list,
@@ -47,7 +49,9 @@ usage: python run.py [VERB] ...
   explain RUN          why its networks were cut as they were: sensitivity, units, examples
   list                 the experiments: what, on which data, at what cost;
                        list terms: the distillation terms and their papers
-  evaluate RUN         read the networks of a run's folder and evaluate them anew
+  encode RUN           a network of a run as the smallest file that decodes to it bit for bit
+  evaluate RUN         read the networks of a run's folder and evaluate them anew;
+                       evaluate FILE.kdz: the one in a file that encode wrote
   report RUN ...       tables and plots again, or across runs; --out FOLDER writes them there
   bench [CASE ...]     how fast training steps are; --against torch compares with PyTorch
 
@@ -82,6 +86,7 @@ def main(arguments: list[str]) -> int:
         "plan": lambda words, console: cli_plan.main(words, console, names(), preset),
         "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
         "explain": _explain,
+        "encode": _encode,
         "list": lambda words, console: cli_list.main(words, console, names()),
         "evaluate": _evaluate,
         "report": _report,
@@ -206,21 +211,8 @@ def _options(
 
 
 def _evaluate(arguments: list[str], console: Console) -> None:
-    usage = (
-        "usage: python run.py evaluate RUN [--data.dir DIR]\n\n"
-        "Reads the networks of a finished run from its folder RUN, evaluates them anew on the test "
-        "split,\nmeasures latency, and writes the table and plots again. --data.dir: where "
-        "tensorflow-datasets\nkeeps its sets, if no longer where the run found them."
-    )
-    words, options = _options(arguments, usage, ("--data.dir",))
-    if len(words) > 1:
-        raise UsageError("evaluate takes one run; use report for several")
-    command = _command("evaluate", arguments)
-    with closing(Screen(console)) as screen:
-        run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
-        results = summary.summarise(run, command, screen)
-        report.write(run.folder, results, summary.histories(run))
-        tables.show([results], console)
+    words, options = _options(arguments, cli_evaluate.HELP, cli_evaluate.OWN)
+    cli_evaluate.main(words, options, _command("evaluate", arguments), console)
 
 
 def _report(arguments: list[str], console: Console) -> None:
@@ -242,6 +234,10 @@ def _report(arguments: list[str], console: Console) -> None:
 
 def _explain(arguments: list[str], console: Console) -> None:
     cli_explain.main(*_options(arguments, cli_explain.HELP, cli_explain.OWN), console)
+
+
+def _encode(arguments: list[str], console: Console) -> None:
+    cli_encode.main(*_options(arguments, cli_encode.HELP, cli_encode.OWN), console)
 
 
 def _bench(arguments: list[str], console: Console) -> None:

@@ -21,7 +21,7 @@ class Quantize(Retrain):
     """Passes over the training examples; 0: nothing is trained."""
     bits: int = 8
     """Of a weight, 2 to 8; of a codebook 1 to 8: it has 2^bits values, and zero."""
-    weights: Literal["uniform", "codebook"] = "uniform"
+    values: Literal["uniform", "codebook"] = "uniform"
     """uniform: evenly spaced values, so that a device can multiply integers; codebook: weights that
     share values found by k-means and then trained (Han et al. 2016)."""
     layer_bits: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Quantize(Retrain):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.start), "start is empty: name the stage whose network is to be quantised")
-        codebook = self.weights == "codebook"
+        codebook = self.values == "codebook"
         least, most = (1, BITS[1]) if codebook else BITS
         fits = lambda bits: least <= bits <= most  # noqa: E731
         require(fits(self.bits), f"bits {self.bits} must be in [{least}, {most}]")
@@ -83,7 +83,7 @@ class Quantize(Retrain):
         )
         require(
             not (learned and codebook and not inputs),
-            "scales learned with weights codebook and no inputs: there are no scales: set inputs, "
+            "scales learned with values codebook and no inputs: there are no scales: set inputs, "
             "or take calibrated",
         )
 

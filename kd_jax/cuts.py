@@ -44,9 +44,16 @@ class Cut:
         """Those that are kept, of all seeds."""
         return load_file(self.folder / UNITS)
 
+    def widths(self) -> Widths:
+        """Of the smaller network."""
+        return Widths.from_json(self._text())
+
     def model(self, full: Model) -> Model:
         """The smaller network."""
-        return _rebuilt(full, (self.folder / WIDTHS).read_text(encoding="utf-8"))
+        return _rebuilt(full, self._text())
+
+    def _text(self) -> str:
+        return (self.folder / WIDTHS).read_text(encoding="utf-8")
 
     def network(
         self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice

@@ -42,7 +42,7 @@ def words(stage: Any) -> str:
     """What became of a network in a stage, in a reader's words: `8 bits, inputs 8 bits`."""
     bits = "mixed bits" if stage.size or stage.layer_bits else f"{stage.bits} bits"
     inputs = f", inputs {stage.inputs} bits" if stage.inputs else ""
-    return f"{'codebooks of ' * (stage.weights == 'codebook')}{bits}{inputs}"
+    return f"{'codebooks of ' * (stage.values == 'codebook')}{bits}{inputs}"
 
 
 _quantised = functools.lru_cache(maxsize=32)(quantised)
@@ -51,7 +51,7 @@ _quantised = functools.lru_cache(maxsize=32)(quantised)
 def layout_of(stage: Quantize, model: Model, shape: tuple[int, ...]) -> Layout:
     """What of a network a stage puts on grids."""
     names, at = _layers(model, shape, stage.include, stage.exclude)
-    uniform = stage.weights == "uniform"
+    uniform = stage.values == "uniform"
     inputs = tuple(name for name in names if name in at) if stage.inputs else ()
     require(
         not stage.inputs or bool(inputs),
@@ -216,7 +216,7 @@ def _found(
 ) -> Bits:
     """{layer: bits} for the stage's size: the loss is the mean over all networks and batches."""
     assert stage.size is not None
-    codebook = stage.weights == "codebook"
+    codebook = stage.values == "codebook"
     choices = OF_CODEBOOKS if codebook else CHOICES
     batches = examples(stage, data, stage.batches, "size", INSTEAD)
     one = jax.jit(jax.vmap(loss_of(model, data), (0, None)))
@@ -245,7 +245,7 @@ def _first(tree: Any) -> Any:
 def _stored(stage: Quantize, w: Array, bits: int) -> int:
     """Bytes of a kernel at so many bits; see size.CONVENTION."""
     kept = int(jnp.count_nonzero(w))
-    if stage.weights == "codebook":
+    if stage.values == "codebook":
         return size.coded_bytes(w.size, kept, 2**bits)
     scales = w.shape[-1] if stage.per == "channel" else 1
     return size.grid_bytes(w.size, kept, bits, scales)

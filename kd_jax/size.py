@@ -1,4 +1,8 @@
-"""How many bytes a network takes, as plain storage that decodes bit for bit."""
+"""How many bytes a network takes, as plain storage that decodes bit for bit.
+
+A convention to compare networks by in tables: it hangs on how many weights are zero, and on nothing
+else. The smallest file that can be made of one network is that of kd_jax.encode.
+"""
 
 import dataclasses
 import math
@@ -7,9 +11,12 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from kd_jax.quantize.network import CODES, INPUTS, QUANTISED, WEIGHTS
+from kd_jax.encode.entries import words_of
+from kd_jax.encode.places import Bitmask
+from kd_jax.quantize.network import INPUTS, QUANTISED, WEIGHTS, codes_of, grids
 from kd_jax.tree import Tree, named_leaves
 
+BITMASK = Bitmask()
 BESIDE = 6  # bytes of a grid of inputs: a scale, its zero, and how many bits
 
 CONVENTION = (
@@ -45,23 +52,27 @@ def stored_bytes(params: Tree, collections: dict[str, Tree], masks: Tree) -> int
     `coded_bytes` for what is quantised. Names, shapes and the choice between the two are not
     counted. No entropy coding.
     """
-    kept = collections.get(QUANTISED, {})
+    quantised = collections.get(QUANTISED)
     own = {name: part for name, part in params.items() if name != QUANTISED}
     others = {name: part for name, part in collections.items() if name != QUANTISED}
     plain = pack(own, others, {name: masks[name] for name in own})
-    leaves, total = named_leaves(own), 0
-    trained = params.get(QUANTISED, {}).get(WEIGHTS, {})
-    for name, grid in kept.get(WEIGHTS, {}).items():
-        scale = {**grid, **trained.get(name, {})}["scale"]
-        bits = 1 + math.ceil(math.log2(float(np.max(grid["high"])) + 1))
-        total += grid_bytes(leaves[name].size, _alive(leaves[name]), bits, scale.size)
-        del plain[f"params/{name}"]
-    for name, codes in kept.get(CODES, {}).items():
-        values = len(np.unique(np.asarray(codes)[np.asarray(codes) > 0]))
-        total += coded_bytes(leaves[name].size, _alive(leaves[name]), values)
-        del plain[f"params/{name}"]
-    total += BESIDE * len(kept.get(INPUTS, {}))
+    total = 0 if quantised is None else _on_grids({"params": params, QUANTISED: quantised}, plain)
     return total + sum(len(tensor.data) for tensor in plain.values())
+
+
+def _on_grids(variables: Tree, plain: dict[str, Packed]) -> int:
+    """Bytes of what is quantised, which is taken out of the rest."""
+    found, codes, leaves = grids(variables), codes_of(variables), named_leaves(variables["params"])
+    total = BESIDE * len(found[INPUTS])
+    for name, grid in found[WEIGHTS].items():
+        bits = 1 + math.ceil(math.log2(float(np.max(grid.high)) + 1))
+        total += grid_bytes(leaves[name].size, _alive(leaves[name]), bits, grid.scale.size)
+    for name, code in codes.items():
+        values = len(np.unique(np.asarray(code)[np.asarray(code) > 0]))
+        total += coded_bytes(leaves[name].size, _alive(leaves[name]), values)
+    for name in (*found[WEIGHTS], *codes):
+        del plain[f"params/{name}"]
+    return total
 
 
 def grid_bytes(entries: int, alive: int, bits: int, scales: int) -> int:
@@ -101,24 +112,23 @@ def unpack(packed: dict[str, Packed]) -> dict[str, np.ndarray]:
 
 def _pack(leaf: Any, mask: Any) -> Packed:
     x = np.asarray(leaf)
-    shape, dtype, x = x.shape, x.dtype, x.reshape(-1)
     if mask is None:
-        return Packed(shape, dtype, "dense", x.tobytes())
-    x = np.where(np.asarray(mask).reshape(-1), x, np.zeros((), dtype))
+        return Packed(x.shape, x.dtype, "dense", x.tobytes())
+    x = np.where(np.asarray(mask), x, np.zeros((), x.dtype))
     # By its bits, since -0.0 == 0.0: a zero that would come back with another sign is kept.
-    kept = x.view(np.uint8).reshape(-1, dtype.itemsize).any(axis=1)
-    sparse = np.packbits(kept).tobytes() + x[kept].tobytes()
+    places = np.flatnonzero(words_of(x))
+    (bits,) = BITMASK.split(places, x.shape)
+    sparse = bits.tobytes() + x.reshape(-1)[places].tobytes()
     if len(sparse) < x.nbytes:
-        return Packed(shape, dtype, "bitmask", sparse)
-    return Packed(shape, dtype, "dense", x.tobytes())
+        return Packed(x.shape, x.dtype, "bitmask", sparse)
+    return Packed(x.shape, x.dtype, "dense", x.tobytes())
 
 
 def _unpack(tensor: Packed) -> np.ndarray:
     if tensor.encoding == "dense":
         return np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape)
-    size = int(np.prod(tensor.shape))
-    bits = (size + 7) // 8
-    kept = np.unpackbits(np.frombuffer(tensor.data[:bits], np.uint8), count=size).astype(bool)
-    x = np.zeros(size, tensor.dtype)
-    x[kept] = np.frombuffer(tensor.data[bits:], tensor.dtype)
+    ((bits, _),) = BITMASK.layout(tensor.shape, 0)
+    places = BITMASK.join([np.frombuffer(tensor.data[:bits], np.uint8)], tensor.shape)
+    x = np.zeros(int(np.prod(tensor.shape)), tensor.dtype)
+    x[places] = np.frombuffer(tensor.data[bits:], tensor.dtype)
     return x.reshape(tensor.shape)

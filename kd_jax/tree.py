@@ -26,6 +26,18 @@ def map_named(function: Callable, tree: Tree, *rest: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(lambda p, *xs: function(path_name(p), *xs), tree, *rest)
 
 
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """The tree of dictionaries whose leaves have these names, `Dense_0/kernel`."""
+    tree: dict[str, Any] = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
 def map_masked(function: Callable, masks: Tree, tree: Tree, *rest: Tree) -> Tree:
     """f(mask, leaf, *rest) where there is a mask; a leaf whose mask is None passes unchanged."""
     return jax.tree.map(

@@ -26,11 +26,14 @@ reuse mutual
 config_stages
 config_shrink config_gate config_quantize config_fuse
 config objective metrics cka program zoo
-serialize learning lessons many events size checkpoint
+serialize learning lessons many events checkpoint
 checks step
 shrinking
 scoring
-changes cuts quantizing calibration gating
+changes cuts calibration gating
+encode
+size
+quantizing
 compiled replay stage_settings
 loop
 jobs roofline
@@ -42,7 +45,7 @@ sweep
 naming
 runs
 run_fusion transfer
-pipeline
+pipeline files
 ahead
 plan
 sparse savings
@@ -55,7 +58,7 @@ plots tables
 plots_explain
 summary report progress bench plan_table
 cli_experiment cli_list
-cli_plan cli_inspect cli_explain
+cli_plan cli_inspect cli_explain cli_encode cli_evaluate
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from tiny_experiment import run_of, tiny
 
-from kd_jax import pipeline, size, summary
+from kd_jax import encode, files, pipeline, size, summary
 from kd_jax.config import Distill, Fuse, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
 from kd_jax.quantize import CALIBRATIONS
-from kd_jax.quantize.network import CODES, INPUTS, QUANTISED, WEIGHTS
+from kd_jax.quantize.network import INPUTS, QUANTISED, WEIGHTS, codes_of, grids
 from kd_jax.tree import named_leaves
 
 COMMON = {"batch": 32, "optim": Optim(learning_rate=0.05, weight_decay=1e-3)}
@@ -24,7 +24,7 @@ STAGES = {
     "prune": Prune(epochs=2, start="train", sparsity=0.5, **COMMON),
     "as_is": Quantize(start="prune", bits=4, inputs=8, layer_bits=("classifier=8",), **COMMON),
     "taught": Quantize(start="prune", bits=3, inputs=4, scales="learned", ema=0.9, **TRAINED),
-    "shared": Quantize(start="prune", bits=3, weights="codebook", inputs=8, **TRAINED),
+    "shared": Quantize(start="prune", bits=3, values="codebook", inputs=8, **TRAINED),
     "found": Quantize(start="train", size=0.4, per="tensor", **COMMON),
     "after": Prune(epochs=1, start="as_is", sparsity=0.75, **COMMON),
     "distil": Distill(epochs=1, start="after", teacher="as_is", **COMMON),
@@ -58,13 +58,13 @@ def test_weights_have_their_bits_and_zeros_stay(run):
             assert zeros.mean() == 0.5
             np.testing.assert_array_equal(w[zeros], 0)
     for name, w in kernels(run, "as_is").items():
-        scale = run.network("as_is", SEEDS).collections[QUANTISED][WEIGHTS][name]["scale"]
+        scale = grids(run.network("as_is", SEEDS).variables)[WEIGHTS][name].scale
         assert np.all(np.abs(w - before[name]) <= np.asarray(scale) / 2 + 1e-6)
 
 
 def test_weights_that_share_values_are_few_of_all(run):
     for name, w in kernels(run, "shared").items():
-        codes = np.asarray(run.network("shared", SEEDS).collections[QUANTISED][CODES][name])
+        codes = np.asarray(codes_of(run.network("shared", SEEDS).variables)[name])
         for i in SEEDS:
             assert len(np.unique(w[i])) <= 2**3 + 1
             for code in np.unique(codes[i]):
@@ -86,12 +86,17 @@ def test_learned_scales_were_learned_and_others_not(run):
 
 
 def test_later_stages_stay_on_the_grid(run):
-    grids = run.network("as_is", SEEDS).collections[QUANTISED]
+    begun = run.network("as_is", SEEDS)
+    on = grids(begun.variables)[WEIGHTS]
     for stage in ("after", "distil"):
         network = run.network(stage, SEEDS)
-        jax.tree.map(np.testing.assert_array_equal, network.collections[QUANTISED], grids)
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            network.collections[QUANTISED],
+            begun.collections[QUANTISED],
+        )
         for name, w in kernels(run, stage).items():
-            scale = np.asarray(grids[WEIGHTS][name]["scale"])
+            scale = np.asarray(on[name].scale)
             np.testing.assert_allclose(w / scale, np.round(w / scale), atol=1e-4)
             assert (w == 0).mean() >= 0.75
 
@@ -112,6 +117,31 @@ def test_what_it_says_is_what_its_kept_network_says(run):
     assert rows["as_is"].label == "student and pruned and quantised, as_is"
     assert rows["as_is"].agreement[0] > 0.3  # a tenth by chance
     assert rows["as_is"].validation_accuracy is None
+
+
+@pytest.mark.parametrize("stage", ["as_is", "taught", "shared", "after"])
+def test_a_file_of_it_decodes_to_it_bit_for_bit(run, stage, tmp_path):
+    """And takes little more than its bits."""
+    found = files.encoded(run, stage, 1)
+    path = tmp_path / "network.kdz"
+    path.write_bytes(found.data)
+    loaded = encode.load(path)
+    kept = jax.tree.map(lambda x: np.asarray(x[1:]), run.network(stage, SEEDS).variables)
+    ours, theirs = named_leaves(kept), named_leaves(loaded.snapshot.variables)
+    assert ours.keys() == theirs.keys()
+    for name, x in ours.items():
+        assert np.asarray(theirs[name]).tobytes() == np.asarray(x).tobytes(), name
+    inputs = np.linspace(-1, 1, 2 * 64, dtype=np.float32).reshape(2, 8, 8, 1)
+    logits = [
+        jax.jit(lambda v, x, model=model: model.forward(v, x)[0].logits)(
+            jax.tree.map(lambda x: x[0], variables), inputs
+        )
+        for model, variables in (
+            (run.model(stage), kept),
+            (loaded.model, loaded.snapshot.variables),
+        )
+    ]
+    np.testing.assert_array_equal(*logits)
 
 
 def test_bytes_by_hand():
@@ -158,7 +188,7 @@ def test_it_goes_on_where_it_was_stopped(run, name, tmp_path):
 BAD = [
     ({"bits": 9}, r"bits 9 must be in \[2, 8\]"),
     ({"bits": 1}, r"bits 1 must be in \[2, 8\]"),
-    ({"bits": 0, "weights": "codebook"}, r"bits 0 must be in \[1, 8\]"),
+    ({"bits": 0, "values": "codebook"}, r"bits 0 must be in \[1, 8\]"),
     ({"inputs": 1}, "inputs 1 must be 0, or 2 to 8"),
     ({"size": 1.5}, r"size 1.5 must be above 0"),
     ({"size": 0.5, "layer_bits": ("a=8",)}, "size and layer-bits are both set"),
@@ -218,7 +248,8 @@ def test_every_calibration_keeps_what_8_bits_can(name, run):
     )
     network = run.network("prune", SEEDS)
     found = pipeline.quantizing.begin(stage, run.model("prune"), run.data, network)
-    assert {*found.collections[QUANTISED][INPUTS]} == {"dense1/kernel", "classifier/kernel"}
-    for grid in found.collections[QUANTISED][INPUTS].values():
-        assert np.all(np.asarray(grid["scale"]) > 0)
-        assert np.all(np.asarray(grid["zero"]) == np.round(np.asarray(grid["zero"])))
+    of_inputs = grids(found.variables)[INPUTS]
+    assert {*of_inputs} == {"dense1/kernel", "classifier/kernel"}
+    for grid in of_inputs.values():
+        assert np.all(np.asarray(grid.scale) > 0)
+        assert np.all(np.asarray(grid.zero) == np.round(np.asarray(grid.zero)))

@@ -60,6 +60,15 @@ def means(w: Array, code: Array) -> Array:
     return values[place].reshape(w.shape)
 
 
+def ranked(w: Array) -> Array:
+    """Codes of weights that share values already: the place of each among these, from 1 on in
+    order; 0 where it is zero."""
+    flat = w.reshape(-1)
+    values = jnp.unique(jnp.where(flat == 0, jnp.inf, flat), size=MOST, fill_value=jnp.inf)
+    code = jnp.where(flat == 0, 0, 1 + jnp.searchsorted(values, flat))
+    return code.astype(jnp.int16).reshape(w.shape)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def shared(w: Array, code: Array, mean: bool = False) -> Array:
     """Weights as the network sees them: those of one code are equal, those of code 0 zero. The

@@ -15,9 +15,9 @@ import numpy as np
 from kd_jax import products
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.platform import platform
-from kd_jax.quantize.codebooks import shared
+from kd_jax.quantize.codebooks import ranked, shared
 from kd_jax.quantize.uniform import Grid, on_grid
-from kd_jax.tree import map_named, named_leaves
+from kd_jax.tree import map_named, named_leaves, nested
 
 Array = jax.Array
 QUANTISED = "quantised"  # the collection; and of parameters, the scales that are trained
@@ -74,7 +74,7 @@ def quantised(model: Model, layout: Layout) -> Model:
         init,
         forward_of(model),
         tapped if model.tapped else None,
-        rests=lambda variables: seen(layout, variables),
+        rests=lambda variables: at_rest(layout, variables),
     )
 
 
@@ -113,18 +113,37 @@ def _lies_on(grid: Grid, x: Array, numbers: float, learned: bool) -> Array:
 
 def grids(variables: Variables) -> dict[str, dict[str, Grid]]:
     """{"weights" or "inputs": {name: its grid}}."""
-    kept = variables[QUANTISED]
-    trained = variables["params"].get(QUANTISED, {})
-    found = {}
+    kept, trained = variables[QUANTISED], variables["params"].get(QUANTISED, {})
+    found: dict[str, dict[str, Grid]] = {}
     for kind in (WEIGHTS, INPUTS):
-        own = trained.get(kind, {})
-        found[kind] = {n: Grid(**g, **own.get(n, {})) for n, g in kept.get(kind, {}).items()}
+        parts: dict[str, dict[str, Array]] = {}
+        for whose in (kept, trained):
+            for path, leaf in named_leaves(whose.get(kind, {})).items():
+                name, _, field = path.rpartition("/")
+                parts.setdefault(name, {})[field] = leaf
+        found[kind] = {name: Grid(**fields) for name, fields in parts.items()}
     return found
+
+
+def codes_of(variables: Variables) -> dict[str, Array]:
+    """{name: the codes of weights that share values}."""
+    return named_leaves(variables[QUANTISED].get(CODES, {}))
+
+
+def at_rest(layout: Layout, variables: Variables) -> Variables:
+    """The variables as they are kept: weights lie on their grids, no zero has a sign, and codes are
+    what anybody finds who only has the weights."""
+    kept = seen(layout, variables)
+    names = {*layout.weights, *layout.codes}
+    plain = lambda name, w: jnp.where(w == 0, 0.0, w) if name in names else w  # noqa: E731
+    params = map_named(plain, kept["params"])
+    codes = {n: ranked(w) for n, w in named_leaves(params).items() if n in layout.codes}
+    return {**kept, "params": params, QUANTISED: {**kept[QUANTISED], CODES: nested(codes)}}
 
 
 def seen(layout: Layout, variables: Variables) -> Variables:
     """The variables with weights on their grids."""
-    on, codes = grids(variables)[WEIGHTS], variables[QUANTISED].get(CODES, {})
+    on, codes = grids(variables)[WEIGHTS], codes_of(variables)
 
     def leaf(name: str, w: Array) -> Array:
         if name in codes:
@@ -150,10 +169,11 @@ def beside(layout: Layout, variables: Variables, parts: dict[str, Any] | None = 
     params = dict(variables["params"])
     kept = {kind: {n: g.data() for n, g in parts[kind].items()} for kind in (WEIGHTS, INPUTS)}
     if layout.learned:
-        pop = lambda grids: {n: {"scale": g.pop("scale")} for n, g in grids.items()}  # noqa: E731
+        pop = lambda grids: nested({n: {"scale": g.pop("scale")} for n, g in grids.items()})  # noqa: E731
         params[QUANTISED] = {kind: pop(kept[kind]) for kind in kept}
     others = {name: part for name, part in variables.items() if name != "params"}
-    return {"params": params, **others, QUANTISED: {**kept, CODES: parts[CODES]}}
+    grids_ = {kind: nested(kept[kind]) for kind in kept}
+    return {"params": params, **others, QUANTISED: {**grids_, CODES: nested(parts[CODES])}}
 
 
 def _blank(layout: Layout, params: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kd_jax.models.lstm import LSTM
 from kd_jax.models.mobilenet import MobileNetV2
 from kd_jax.models.vit import ViT
 from kd_jax.quantize import Grid, Layout, integer, integers, quantised
-from kd_jax.quantize.network import QUANTISED, bare, beside, inputs_of, sites
+from kd_jax.quantize.network import QUANTISED, bare, beside, grids, inputs_of, sites
 from kd_jax.tree import named_leaves
 
 INPUTS = jax.random.normal(jax.random.key(7), (3, 8, 8, 1))
@@ -25,12 +25,12 @@ def network(model, inputs=INPUTS, bits=8, of_inputs=8, **how):
     at = sites(model, variables, inputs)
     layout = Layout(weights=(*kernels,), inputs=tuple(n for n in kernels if n in at), **how)
     extent = lambda w: jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)), keepdims=True)  # noqa: E731
-    grids = {n: Grid.symmetric(extent(w), bits) for n, w in kernels.items()}
+    on = {n: Grid.symmetric(extent(w), bits) for n, w in kernels.items()}
     seen = inputs_of(model, variables, inputs)
     ends = {
         n: (min(x.min() for x in seen[n]), max(x.max() for x in seen[n])) for n in layout.inputs
     }
-    parts = {"weights": grids, "codes": {}}
+    parts = {"weights": on, "codes": {}}
     parts["inputs"] = {n: Grid.affine(*ends[n], of_inputs) for n in layout.inputs}
     it = quantised(model, layout)
     assert it.rests is not None
@@ -41,11 +41,11 @@ def test_a_dense_layer_by_hand():
     model, variables = tiny.two_layers()
     x = jnp.linspace(-1, 1, 8).reshape(2, 4)
     it, at_rest = network(model, x, bits=3, of_inputs=4)
-    own, grids = bare(at_rest), jax.tree.map(np.asarray, at_rest[QUANTISED])
+    own, found = bare(at_rest), grids(at_rest)
 
     def on(x, grid):
-        q = np.clip(np.round(x / grid["scale"]) + grid["zero"], grid["low"], grid["high"])
-        return (q - grid["zero"]) * grid["scale"]
+        scale, zero, low, high = (np.asarray(getattr(grid, n)) for n in grid.data())
+        return (np.clip(np.round(x / scale) + zero, low, high) - zero) * scale
 
     params = jax.tree.map(np.asarray, variables["params"])
     x = np.asarray(x)
@@ -53,7 +53,7 @@ def test_a_dense_layer_by_hand():
         w, b = params[name]["kernel"], params[name]["bias"]
         scale = np.abs(w).max(0) / 3
         np.testing.assert_allclose(own["params"][name]["kernel"], np.round(w / scale) * scale, 1e-6)
-        x = on(x, grids["inputs"][f"{name}/kernel"]) @ on(w, grids["weights"][f"{name}/kernel"]) + b
+        x = on(x, found["inputs"][f"{name}/kernel"]) @ on(w, found["weights"][f"{name}/kernel"]) + b
         x = np.tanh(x) if name == "first" else x
     said, _ = it.forward(at_rest, jnp.linspace(-1, 1, 8).reshape(2, 4))
     np.testing.assert_allclose(said.logits, x, rtol=1e-5, atol=1e-6)
@@ -133,8 +133,8 @@ def test_the_gradient_of_a_scale_is_that_of_the_paper():
     from kd_jax.forward import from_apply
 
     model = from_apply(lambda v, x, train: x @ v["params"]["kernel"], {"params": {"kernel": w}})
-    grids = {"kernel": Grid.symmetric(jnp.array([[0.9]]), 3)}
-    given = beside(layout, {"params": {"kernel": w}}, {"weights": grids, "inputs": {}, "codes": {}})
+    on = {"kernel": Grid.symmetric(jnp.array([[0.9]]), 3)}
+    given = beside(layout, {"params": {"kernel": w}}, {"weights": on, "inputs": {}, "codes": {}})
     x = jnp.array([[1.0, 2.0, 3.0]])
 
     def said(params):

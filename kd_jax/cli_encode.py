@@ -1,0 +1,142 @@
+"""The verb `encode` of run.py."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from kd_jax import encode, files, pipeline
+from kd_jax.checkpoint import write_bytes
+from kd_jax.encode.tensors import Coded
+from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.progress import Screen
+from kd_jax.runs import Run
+from kd_jax.units import amount, ratio
+
+HELP = """usage: python run.py encode RUN [--stage NAME] [--seed N] [--coders fixed,huffman,ans]
+                            [--out FILE] [--data.dir DIR]
+
+Writes a network of a run as a file that decodes to it bit for bit, as small as sparse forms,
+codebooks and entropy coding make it; reads it in a fresh process, evaluates it there on the whole
+test set, and shows what each layer takes.
+
+  --stage NAME    whose network (default: the last stage; of a sweep: STAGE/FIELD=VALUE)
+  --seed N        of which seed (default: the first)
+  --coders A,B    coders that may be used: fixed, huffman, ans (default: all)
+  --out FILE      default: RUN/encoded/STAGE-seed-N.kdz
+  --data.dir DIR  where tensorflow-datasets keeps its sets, if no longer where the run found them
+
+python run.py evaluate FILE.kdz reads such a file alone.
+"""
+CAPTION = "kept: not zero; value, index: bits of each weight that is kept"
+OWN = ("--stage", "--seed", "--coders", "--out", "--data.dir")
+
+
+def main(words: Sequence[str], options: dict[str, str], console: Console) -> None:
+    """Encodes a network of a run's folder.
+
+    Raises:
+      UsageError: no such run, stage or seed; or the file is not worth what the network is.
+    """
+    require(len(words) == 1, "encode takes one run")
+    coders = encode.checked(options.get("--coders", ",".join(encode.CODERS)).split(","))
+    with closing(Screen(console)) as screen:
+        data_dir = options.get("--data.dir", "")
+        run = pipeline.open_run(Path(words[0]), screen, data_dir)
+        stage, seed = _stage(run, options.get("--stage")), _seed(run, options.get("--seed"))
+        screen.note(f"encoding {run.label(stage)}, seed {seed}")
+        made = files.encoded(run, stage, seed, coders)
+        default = run.folder / "encoded" / f"{stage.replace('/', '-')}-seed-{seed}.kdz"
+        path = Path(options.get("--out", default))
+        write_bytes(path, made.data)
+        show(made, console)
+        _totals(run, stage, made, screen)
+        screen.note("evaluating it in a fresh process")
+        _check(run, stage, seed, path, data_dir or run.experiment.data.dir, screen)
+        screen.line(f"file: {path}")
+
+
+def _stage(run: Run, named: str | None) -> str:
+    require(bool(run.done), f"{run.folder}: no stage of this run is finished")
+    if named is None:
+        return run.done[-1]
+    if named not in run.done:
+        raise UsageError(f"--stage {named!r} is no finished stage.{did_you_mean(named, run.done)}")
+    return named
+
+
+def _seed(run: Run, said: str | None) -> int:
+    said = str(run.experiment.seed) if said is None else said
+    require(said.isdecimal(), f"--seed {said}: give a whole number")
+    return int(said)
+
+
+def show(made: encode.Encoded, console: Console) -> None:
+    """A row a layer, as in the tables of Deep Compression."""
+    table = Table(box=box.SIMPLE_HEAD, caption=CAPTION, padding=(0, 1, 0, 0))
+    table.add_column("layer", overflow="fold", min_width=18)
+    for head in ("weights", "kept %", "form", "value", "index", "bytes", "share %"):
+        table.add_column(head, justify="right")
+    rest, total = [], len(made.data)
+    for name, one in made.tensors.items():
+        if len(one.shape) > 1:
+            form = f"{one.form} {one.kind}"
+            table.add_row(name.removeprefix("params/"), *_cells([one], form, total))
+        else:
+            rest.append(one)
+    if rest:
+        table.add_row(f"{len(rest)} vectors and numbers", *_cells(rest, "", total))
+    header = total - sum(len(one.data) for one in made.tensors.values())
+    share = f"{100 * header / total:.1f}"
+    table.add_row("names, shapes, network", *[""] * 5, f"{header:,}", share)
+    console.print(table)
+
+
+def _cells(tensors: Sequence[Coded], form: str, total: int) -> list[str]:
+    size, kept = sum(one.size for one in tensors), sum(one.kept for one in tensors)
+    values, index = (sum(getattr(t, n) for t in tensors) for n in ("value_bytes", "index_bytes"))
+    bits = [f"{8 * part / kept:.1f}" if kept else "–" for part in (values, index)]
+    share = f"{100 * (values + index) / total:.1f}"
+    return [
+        f"{size:,}",
+        f"{100 * kept / max(size, 1):.1f}",
+        form,
+        *bits,
+        f"{values + index:,}",
+        share,
+    ]
+
+
+def _totals(run: Run, stage: str, made: encode.Encoded, screen: Screen) -> None:
+    total, role = len(made.data), run.experiment.stages[stage].model
+    screen.line(f"all of it: {total:,} bytes ({amount(total, 'B')})")
+    sizes = {name: files.dense_bytes(model, run.data) for name, model in run.models.items()}
+    dense = {"the same network": made.dense_bytes}
+    if sizes[role] != made.dense_bytes:
+        dense[f"the {role} with nothing cut"] = sizes[role]
+    if role != "teacher" and "teacher" in sizes:
+        dense["the teacher"] = sizes["teacher"]
+    for name, size in dense.items():
+        screen.line(f"{name} in dense float32: {amount(size, 'B')}, {ratio(size / total)} as much")
+
+
+def _check(run: Run, stage: str, seed: int, path: Path, data_dir: str, screen: Screen) -> None:
+    """Raises UsageError unless a fresh process finds in the file what the run's folder holds."""
+    snapshot = files.network(run, stage, seed)
+    ours, theirs = (
+        files.read(run.model(stage), run.data, snapshot),
+        files.read_afresh(path, data_dir),
+    )
+    require(ours.digest == theirs.digest, f"{path}: it decodes to other arrays: report this")
+    require(
+        ours.accuracy == theirs.accuracy,
+        f"{path}: its accuracy is {theirs.accuracy:.4%} in a fresh process and {ours.accuracy:.4%} "
+        "here: report this",
+    )
+    screen.line(
+        f"decoded in a fresh process: the same arrays, bit for bit; accuracy "
+        f"{100 * theirs.accuracy:.2f} % on {theirs.examples:,} test examples, as before"
+    )

@@ -1,0 +1,62 @@
+"""The verb `evaluate` of run.py: of a run's folder, or of a file that `encode` wrote."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+
+from kd_jax import encode, files, pipeline, report, summary, tables
+from kd_jax.checkpoint import write_json
+from kd_jax.data import load
+from kd_jax.errors import require
+from kd_jax.progress import Screen
+
+HELP = """usage: python run.py evaluate RUN [--data.dir DIR]
+       python run.py evaluate FILE.kdz [--json OUT] [--data.dir DIR]
+
+Reads the networks of a finished run from its folder RUN, evaluates them anew on the test split,
+measures latency, and writes the table and plots again; or evaluates the one network in a file that
+encode wrote, which needs nothing of the run.
+
+  --data.dir DIR  where tensorflow-datasets keeps its sets, if no longer where the run found them
+  --json OUT      of a file: writes what it finds there
+"""
+OWN = ("--data.dir", "--json")
+
+
+def main(words: Sequence[str], options: Mapping[str, str], command: str, console: Console) -> None:
+    """Evaluates the networks of a run's folder, or the one in a file.
+
+    Raises:
+      UsageError: no such run or file, or one that is damaged.
+    """
+    require(len(words) == 1, "evaluate takes one run; use report for several")
+    place, data_dir = Path(words[0]), options.get("--data.dir", "")
+    if place.is_file() or place.suffix == ".kdz":
+        _file(place, data_dir, options.get("--json"), console)
+        return
+    require("--json" not in options, "--json is for a file: of a run, RUN/results.json says all")
+    with closing(Screen(console)) as screen:
+        run = pipeline.open_run(place, screen, data_dir)
+        results = summary.summarise(run, command, screen)
+        report.write(run.folder, results, summary.histories(run))
+        tables.show([results], console)
+
+
+def _file(path: Path, data_dir: str, out: str | None, console: Console) -> None:
+    with closing(Screen(console)) as screen:
+        screen.note(f"decoding {path}")
+        loaded = encode.load(path)
+        data = load(dataclasses.replace(loaded.about.data, dir=data_dir))
+        loaded.check(data)
+        reading = files.read(loaded.model, data, loaded.snapshot)
+        origin = ", ".join(f"{name} {value}" for name, value in loaded.about.origin.items())
+        screen.line(f"{path}: {path.stat().st_size:,} bytes ({origin})")
+        screen.line(
+            f"accuracy {100 * reading.accuracy:.2f} %, cross-entropy {reading.cross_entropy:.4f} "
+            f"nats, on {reading.examples:,} test examples"
+        )
+        if out is not None:
+            write_json(Path(out), dataclasses.asdict(reading))
