@@ -15,6 +15,7 @@ from rich.console import Console
 import experiments
 from kd_jax import (
     cli_explain,
+    cli_export,
     cli_inspect,
     cli_list,
     cli_plan,
@@ -44,6 +45,7 @@ usage: python run.py [VERB] ...
                        what it would take on TPU chips that are not there: memory, work, time
   inspect NAME         what of its networks can be cut: channels, heads, hidden units
   explain RUN          why its networks were cut as they were: sensitivity, units, examples
+  export RUN           a network as files that others can run: StableHLO, ONNX, safetensors
   list                 the experiments: what, on which data, at what cost;
                        list terms: the distillation terms and their papers
   evaluate RUN         read the networks of a run's folder and evaluate them anew
@@ -81,6 +83,7 @@ def main(arguments: list[str]) -> int:
         "plan": lambda words, console: cli_plan.main(words, console, names(), preset),
         "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
         "explain": _explain,
+        "export": _export,
         "list": lambda words, console: cli_list.main(words, console, names()),
         "evaluate": _evaluate,
         "report": _report,
@@ -241,6 +244,10 @@ def _report(arguments: list[str], console: Console) -> None:
 
 def _explain(arguments: list[str], console: Console) -> None:
     cli_explain.main(*_options(arguments, cli_explain.HELP, cli_explain.OWN), console)
+
+
+def _export(arguments: list[str], console: Console) -> None:
+    cli_export.main(arguments, console, _command("export", arguments))
 
 
 def _bench(arguments: list[str], console: Console) -> None:

@@ -46,7 +46,11 @@ class Cut:
 
     def model(self, full: Model) -> Model:
         """The smaller network."""
-        return _rebuilt(full, (self.folder / WIDTHS).read_text(encoding="utf-8"))
+        return _rebuilt(full, self.widths())
+
+    def widths(self) -> str:
+        """As JSON; see Widths."""
+        return (self.folder / WIDTHS).read_text(encoding="utf-8")
 
     def network(
         self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice

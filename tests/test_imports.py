@@ -47,6 +47,7 @@ size
 sparse savings
 results explain
 environment noise labels figures
+export
 columns notes heatmaps sparsities
 columns_gates
 plots_many
@@ -54,7 +55,7 @@ plots tables
 plots_explain
 summary report progress bench plan_table
 cli_experiment cli_list
-cli_plan cli_inspect cli_explain
+cli_plan cli_inspect cli_explain cli_export
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}
