@@ -17,6 +17,7 @@ from kd_jax import (
     cli_explain,
     cli_export,
     cli_inspect,
+    cli_latency,
     cli_list,
     cli_plan,
     extensions,
@@ -46,6 +47,7 @@ usage: python run.py [VERB] ...
   inspect NAME         what of its networks can be cut: channels, heads, hidden units
   explain RUN          why its networks were cut as they were: sensitivity, units, examples
   export RUN           a network as files that others can run: StableHLO, ONNX, safetensors
+  latency RUN          how long its networks take: batches, XLA and onnxruntime, threads, memory
   list                 the experiments: what, on which data, at what cost;
                        list terms: the distillation terms and their papers
   evaluate RUN         read the networks of a run's folder and evaluate them anew
@@ -84,6 +86,7 @@ def main(arguments: list[str]) -> int:
         "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
         "explain": _explain,
         "export": _export,
+        "latency": cli_latency.main,
         "list": lambda words, console: cli_list.main(words, console, names()),
         "evaluate": _evaluate,
         "report": _report,

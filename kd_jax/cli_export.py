@@ -15,7 +15,8 @@ from kd_jax.progress import Screen
 from kd_jax.units import amount
 
 HELP = """usage: python run.py export RUN [--stage NAME] [--seed N]
-                            [--format stablehlo onnx safetensors] [--out FOLDER] [--data.dir DIR]
+                            [--format stablehlo onnx safetensors litert] [--out FOLDER]
+                            [--data.dir DIR]
 
 Writes a finished network of a run as files that others can run, for any batch size, of raw images
 as the data set stores them (they are normalised within) to logits, in float32; and a model card.
@@ -27,7 +28,9 @@ beyond rounding is an error.
   --format ...   stablehlo    jax.export's file, for CPU, CUDA and TPU at once
                  onnx         for ONNX Runtime and all that read ONNX (opset 18)
                  safetensors  arrays and config.json, which kd_jax.export.load reads
-                 (default: all of them; the extra export installs what the first two need)
+                 litert       for LiteRT (TensorFlow Lite) on phones: one image at a time, no loops
+                              (extra litert; TensorFlow is not needed)
+                 (default: the first three; the extra export installs what two of them need)
   --out FOLDER   where they go (default: RUN/export/STAGE/seed-N)
 """
 OWN = ("--stage", "--seed", "--out", "--data.dir")

@@ -17,7 +17,7 @@ from kd_jax.export.card import File
 from kd_jax.export.convert import to_onnx
 from kd_jax.export.exchange import load
 from kd_jax.export.network import Network, of_run, seed_of, stage_of
-from kd_jax.export.programs import write_onnx, write_stablehlo
+from kd_jax.export.programs import write_litert, write_onnx, write_stablehlo
 from kd_jax.metrics import accuracy
 from kd_jax.runs import Run
 
@@ -28,6 +28,7 @@ FILES = {
     "stablehlo": "model.stablehlo",
     "onnx": "model.onnx",
     "safetensors": exchange.ARRAYS,
+    "litert": "model.tflite",
 }
 DEFAULT = ("stablehlo", "onnx", "safetensors")
 
@@ -81,4 +82,6 @@ def _write(form: str, path: Path, run: Run, stage: str, seed: int, given: Networ
     if form == "safetensors":
         exchange.write(path.parent, run, stage, seed, given)
     else:
-        {"stablehlo": write_stablehlo, "onnx": write_onnx}[form](path, given)
+        {"stablehlo": write_stablehlo, "onnx": write_onnx, "litert": write_litert}[form](
+            path, given
+        )

@@ -35,6 +35,10 @@ logits = program.call(images)""",
 
 network = kd_jax.export.load(".")
 logits = network.function(images)  # network.model and network.snapshot: to go on""",
+    "litert": """from ai_edge_litert.interpreter import Interpreter
+
+run = Interpreter(model_path="model.tflite").get_signature_runner()
+logits = run(images=images[:1])["logits"]  # one image at a time""",
 }
 
 

@@ -8,6 +8,7 @@ NEEDED = {
     "stablehlo": (("flatbuffers",), "export"),
     "onnx": (("onnx", "onnxruntime"), "export"),
     "safetensors": ((), ""),
+    "litert": (("litert_converter", "ai_edge_litert"), "litert"),
 }
 
 

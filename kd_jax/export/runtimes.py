@@ -6,6 +6,7 @@ Nothing of kd_jax is imported, but for its own format."""
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,14 @@ def safetensors(path: Path) -> Run:
     return lambda images: np.asarray(call(images))
 
 
-RUNTIMES = {"onnx": onnx, "stablehlo": stablehlo, "safetensors": safetensors}
+def litert(path: Path) -> Run:
+    """One image at a time."""
+    interpreter = import_module("ai_edge_litert.interpreter").Interpreter(model_path=str(path))
+    run = interpreter.get_signature_runner()
+    return lambda images: np.concatenate([run(images=x[None])["logits"] for x in images])
+
+
+RUNTIMES = {"onnx": onnx, "stablehlo": stablehlo, "safetensors": safetensors, "litert": litert}
 
 
 def main(form: str, file: str, images: str, logits: str) -> None:

@@ -53,7 +53,7 @@ def test_every_file_says_in_its_own_runtime_what_the_network_says(run, exported)
     snapshot = network.snapshot_of(run, STAGE, 1)
     logits, labels = network.predictions(run, run.model(STAGE), snapshot)
     assert own == pytest.approx(np.mean(logits.argmax(1) == labels))
-    assert [file.path.name for file in files] == [*export.FILES.values()]
+    assert [file.form for file in files] == [*export.DEFAULT]
     for file in files:
         assert file.path.parent == folder
         assert file.check.examples == 40
@@ -206,6 +206,21 @@ def test_a_missing_package_is_named_with_its_extra(run, monkeypatch):
         export.export(run, STAGE, 1, ["onnx"])
 
 
+def test_litert_is_an_extra(run, tmp_path):
+    if not export.extras.missing("litert"):
+        pytest.skip("it is installed")
+    with pytest.raises(UsageError, match=r"needs litert_converter and .* extra litert"):
+        export.export(run, STAGE, 1, ["litert"], tmp_path)
+
+
+def test_litert_says_the_same(run, tmp_path):
+    if export.extras.missing("litert"):
+        pytest.skip("it is not installed")
+    (file,), _ = export.export(run, STAGE, 1, ["litert"], tmp_path)
+    assert file.check.changed == 0
+    assert file.check.difference < 1e-5
+
+
 # The verb ------------------------------------------------------------------------------------
 
 
@@ -225,7 +240,7 @@ def test_the_verb_writes_into_the_run(call, run):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--format", "tflite"], "--format tflite: no such format. Known"),
+        (["--format", "tflite"], "--format tflite: no such format. Did you mean 'litert'"),
         (["--format"], "--format takes one value or more, but got none"),
         (["--stage", "shrnk"], "--stage 'shrnk' is no finished stage. Did you mean"),
         (["--seed", "7"], "--seed 7: the run has 0, 1"),
