@@ -62,8 +62,8 @@ def main(arguments: Sequence[str], console: Console, command: str) -> None:
 def table(files: Sequence[export.File]) -> Table:
     """A line a file."""
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    shown.add_column("file")
-    for head in ("size", "accuracy %", "predictions changed", "largest difference of a logit"):
+    shown.add_column("file", no_wrap=True)
+    for head in ("size", "accuracy %", "predictions changed", "logits differ by"):
         shown.add_column(head, justify="right")
     for file in files:
         check = file.check

@@ -69,7 +69,7 @@ def test_unsteady_timings_are_told(run):
 def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, run, monkeypatch):
     processes = [("XLA", 1), ("onnxruntime", 1)]  # those with all threads differ in a number
     monkeypatch.setattr(latencies, "_processes", lambda note: processes)
-    flags = ["--batches", "4", "1", "--seconds", "0.02", "--stages", "train", "distill", "prune"]
+    flags = ["--batches", "4", "1", "--seconds", "0.02", "--stages", "train", "prune"]
     status, out, error = call("latency", run.folder, *flags)
     assert (status, error) == (0, "")
     for words in ("XLA, 1 thread", "onnxruntime, 1 thread", "(masked)", "Energy is not measured"):
@@ -78,7 +78,7 @@ def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, run, monkeyp
     timings = said["timings"]
     plain = [t for t in timings if not t["network"].endswith("zeros left out")]
     assert {(t["runtime"], t["threads"]) for t in timings} == {*processes}
-    assert len(plain) == len(processes) * 3 * 2  # networks, batches
+    assert len(plain) == len(processes) * 2 * 2  # networks, batches
     for timing in timings:
         assert 0 < timing["latency"]["low_ms"] <= timing["latency"]["median_ms"]
         assert timing["masked"] <= (timing["times"] is None)
@@ -89,7 +89,7 @@ def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, run, monkeyp
         table = list(csv.DictReader(file))
     assert [float(r["median_ms"]) for r in table] == [t["latency"]["median_ms"] for t in timings]
     text = (run.folder / "latency.md").read_text(encoding="utf-8")
-    assert "| student distilled | XLA, 1 thread | 4 |" in text
+    assert "| student distilled and pruned (masked) | XLA, 1 thread | 4 |" in text
 
 
 @pytest.mark.parametrize(
