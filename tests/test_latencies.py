@@ -8,13 +8,24 @@ import pytest
 from calls import refused
 from tiny_experiment import run_of, tiny
 
-from kd_jax import UsageError, latencies, latency_worker
+from kd_jax import UsageError, latencies, latency_worker, pipeline
+from kd_jax.config import Prune, Train
+from kd_jax.loop import Silent
+from kd_jax.optim import Optim
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick):
-    """A teacher, a student of it, and that pruned."""
-    return run_of(tiny(seeds=1), tmp_path_factory.mktemp("runs") / "run")
+def run(tmp_path_factory):
+    """A teacher, a student of it, and that pruned: not trained."""
+    return pipeline.prepare(tiny(seeds=1), tmp_path_factory.mktemp("runs"), Silent())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, quick):
+    """A network, and the same pruned."""
+    common = {"model": "teacher", "epochs": 1, "batch": 32, "optim": Optim(learning_rate=0.1)}
+    stages = {"train": Train(**common), "prune": Prune(start="train", sparsity=0.5, **common)}
+    return run_of(tiny(seeds=1, stages=stages), tmp_path_factory.mktemp("runs") / "run")
 
 
 STEADY = {"low_ms": 1.0, "high_ms": 1.2, "runs": 9}
@@ -66,15 +77,15 @@ def test_unsteady_timings_are_told(run):
     )
 
 
-def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, run, monkeypatch):
+def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, trained, monkeypatch):
     processes = [("XLA", 1), ("onnxruntime", 1)]  # those with all threads differ in a number
     monkeypatch.setattr(latencies, "_processes", lambda note: processes)
-    flags = ["--batches", "4", "1", "--seconds", "0.02", "--stages", "train", "prune"]
-    status, out, error = call("latency", run.folder, *flags)
+    flags = ["--batches", "4", "1", "--seconds", "0.02"]
+    status, out, error = call("latency", trained.folder, *flags)
     assert (status, error) == (0, "")
     for words in ("XLA, 1 thread", "onnxruntime, 1 thread", "(masked)", "Energy is not measured"):
         assert words in out
-    said = json.loads((run.folder / "latency.json").read_text(encoding="utf-8"))
+    said = json.loads((trained.folder / "latency.json").read_text(encoding="utf-8"))
     timings = said["timings"]
     plain = [t for t in timings if not t["network"].endswith("zeros left out")]
     assert {(t["runtime"], t["threads"]) for t in timings} == {*processes}
@@ -85,11 +96,11 @@ def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, run, monkeyp
         if timing["runtime"] == "XLA":
             assert timing["parameter_bytes"] > 4 * 8 * 64
             assert timing["temporary_bytes"] >= 0
-    with (run.folder / "latency.csv").open(encoding="utf-8") as file:
+    with (trained.folder / "latency.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [float(r["median_ms"]) for r in table] == [t["latency"]["median_ms"] for t in timings]
-    text = (run.folder / "latency.md").read_text(encoding="utf-8")
-    assert "| student distilled and pruned (masked) | XLA, 1 thread | 4 |" in text
+    text = (trained.folder / "latency.md").read_text(encoding="utf-8")
+    assert "| teacher and pruned (masked) | XLA, 1 thread | 4 |" in text
 
 
 @pytest.mark.parametrize(
@@ -102,8 +113,8 @@ def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, run, monkeyp
         (["--stages", "tain"], "--stage 'tain' is no finished stage. Did you mean 'train'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(call, run, flags, words):
-    assert words in refused(call, "latency", run.folder, *flags)
+def test_mistakes_are_told_in_one_line(call, trained, flags, words):
+    assert words in refused(call, "latency", trained.folder, *flags)
 
 
 def test_processes_are_of_each_runtime_with_all_threads_and_with_one(monkeypatch):
