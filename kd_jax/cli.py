@@ -17,7 +17,9 @@ from kd_jax import (
     cli_encode,
     cli_evaluate,
     cli_explain,
+    cli_export,
     cli_inspect,
+    cli_latency,
     cli_list,
     cli_plan,
     extensions,
@@ -47,6 +49,8 @@ usage: python run.py [VERB] ...
                        what it would take on TPU chips that are not there: memory, work, time
   inspect NAME         what of its networks can be cut: channels, heads, hidden units
   explain RUN          why its networks were cut as they were: sensitivity, units, examples
+  export RUN           a network as files that others can run: StableHLO, ONNX, safetensors
+  latency RUN          how long its networks take: batches, XLA and onnxruntime, threads, memory
   list                 the experiments: what, on which data, at what cost;
                        list terms: the distillation terms and their papers
   encode RUN           a network of a run as the smallest file that decodes to it bit for bit
@@ -87,6 +91,8 @@ def main(arguments: list[str]) -> int:
         "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
         "explain": _explain,
         "encode": _encode,
+        "export": _export,
+        "latency": cli_latency.main,
         "list": lambda words, console: cli_list.main(words, console, names()),
         "evaluate": _evaluate,
         "report": _report,
@@ -238,6 +244,10 @@ def _explain(arguments: list[str], console: Console) -> None:
 
 def _encode(arguments: list[str], console: Console) -> None:
     cli_encode.main(*_options(arguments, cli_encode.HELP, cli_encode.OWN), console)
+
+
+def _export(arguments: list[str], console: Console) -> None:
+    cli_export.main(arguments, console, _command("export", arguments))
 
 
 def _bench(arguments: list[str], console: Console) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from kd_jax import flags
 from kd_jax.config import Experiment, smoke
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import UsageError, did_you_mean, require
 
 Preset = Callable[[str], Experiment]
 
@@ -26,6 +26,44 @@ def read(
         rest = [word for word in rest if word != "--smoke"]
         base = smoke(base)
     return name, flags.parse(base, rest, f"python run.py {verb} {name}"), said
+
+
+def options(
+    verb: str,
+    arguments: Sequence[str],
+    usage: str,
+    single: Sequence[str],
+    several: Sequence[str] = (),
+) -> tuple[list[str], dict[str, list[str]]]:
+    """(words before the first flag, {flag: its words}) of a verb that takes a run's folder.
+
+    Args:
+      single: flags that take one word.
+      several: flags that take one or more.
+
+    Raises:
+      UsageError: a flag that there is not, or that lacks its value.
+      SystemExit: after --help.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(usage, end="")
+        raise SystemExit(0)
+    first = next((i for i, w in enumerate(arguments) if w.startswith("--")), len(arguments))
+    said: dict[str, list[str]] = {}
+    for flag, words in flags.split(list(arguments[first:])):
+        require(flag in (*single, *several), f"unknown flag {flag}.{_hint(flag, single, several)}")
+        words = [word for word in words if word]
+        many = "one value" if flag in single else "one value or more"
+        fits = len(words) == 1 or (flag in several and len(words) > 1)
+        require(fits, f"{flag} takes {many}, but got {' '.join(words) or 'none'}")
+        said[flag] = words
+    words = list(arguments[:first])
+    require(bool(words), f"{verb} takes a run's folder first. {usage.splitlines()[0]}")
+    return words, said
+
+
+def _hint(flag: str, *known: Sequence[str]) -> str:
+    return did_you_mean(flag, [name for names in known for name in names])
 
 
 def _own_flags(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -46,13 +46,14 @@ class Cut:
 
     def widths(self) -> Widths:
         """Of the smaller network."""
-        return Widths.from_json(self._text())
+        return Widths.from_json(self.text())
 
     def model(self, full: Model) -> Model:
         """The smaller network."""
-        return _rebuilt(full, self._text())
+        return _rebuilt(full, self.text())
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The widths as JSON."""
         return (self.folder / WIDTHS).read_text(encoding="utf-8")
 
     def network(

@@ -26,7 +26,7 @@ from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shrink
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
-from kd_jax.forward import from_linen
+from kd_jax.forward import Model, from_linen
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, folder_of
@@ -122,15 +122,20 @@ def _load(experiment: Experiment, report: Reporter) -> Dataset:
 
 
 def _assemble(experiment: Experiment, folder: Path, data: Dataset) -> Run:
+    models = models_of(experiment, data.spec.classes)
+    expanded, variants = expand(experiment)
+    return Run(expanded, folder, data, models, variants)
+
+
+def models_of(experiment: Experiment, classes: int) -> dict[str, Model]:
+    """The network of each role."""
     dtype = jnp.dtype(experiment.compute)
     configs = {role: getattr(experiment, role) for role in ROLES}
-    models = {
-        role: from_linen(config.build(data.spec.classes, dtype))
+    return {
+        role: from_linen(config.build(classes, dtype))
         for role, config in configs.items()
         if config is not None
     }
-    expanded, variants = expand(experiment)
-    return Run(expanded, folder, data, models, variants)
 
 
 def _reading(report: Reporter, done: int, total: int) -> None:

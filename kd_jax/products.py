@@ -67,8 +67,8 @@ def _run(
     for eqn in jaxpr.eqns:
         given, known = [read(v) for v in eqn.invars], [name(v) for v in eqn.invars]
         if eqn.primitive.name in CALLS and any(known):
-            inner, own = _inner(eqn), zip(_inner(eqn)[0].invars, known, strict=True)
-            results, said = _run(*inner, given, {v: n for v, n in own if n}, product, keeps)
+            program, own = inner(eqn), zip(inner(eqn)[0].invars, known, strict=True)
+            results, said = _run(*program, given, {v: n for v, n in own if n}, product, keeps)
         else:
             results = _product(eqn, given, known, product) or bind(eqn, given)
             # Of as many results as operands each is of its own.
@@ -102,7 +102,7 @@ def _still(
     return some.pop() if shapes == {jnp.shape(out)} else None
 
 
-def _inner(eqn: Any) -> tuple[Any, Sequence[Any]]:
+def inner(eqn: Any) -> tuple[Any, Sequence[Any]]:
     """(the program that a call runs, its constants)."""
     inner = next(
         eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params

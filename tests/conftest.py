@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests count compilations, and leave nothing in the user's cache of programs.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# Compiling is most of what tests take, and optimising most of that.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import chex
 import jax

@@ -19,6 +19,8 @@ def test_help_tells_every_verb(call, word):
         "run NAME",
         "plan NAME",
         "inspect NAME",
+        "export RUN",
+        "latency RUN",
         "list",
         "evaluate RUN",
         "report RUN",
@@ -42,6 +44,8 @@ def test_help_tells_every_verb(call, word):
         ("list", ("list",)),
         ("evaluate", ("evaluate RUN", "--data.dir")),
         ("report", ("report RUN", "--out")),
+        ("latency", ("latency RUN", "--stages", "--batches", "--seconds")),
+        ("export", ("export RUN", "--stage", "--seed", "--format stablehlo onnx", "--out")),
         ("bench", ("bench [CASE ...]", "--against torch", "--rounds", "--steps")),
     ],
 )
@@ -125,7 +129,8 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
         (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
         (
             [""],
-            "unknown verb ''. Known: bench, evaluate, explain, inspect, list, plan, report, run.",
+            "unknown verb ''. Known: bench, evaluate, explain, export, inspect, latency, list, "
+            "plan, report, run.",
         ),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),

@@ -51,6 +51,9 @@ plan
 sparse savings
 results explain
 environment noise labels figures
+export
+latency_worker
+latencies
 columns notes heatmaps sparsities
 columns_gates
 plots_many
@@ -58,7 +61,7 @@ plots tables
 plots_explain
 summary report progress bench plan_table
 cli_experiment cli_list
-cli_plan cli_inspect cli_explain cli_encode cli_evaluate
+cli_plan cli_inspect cli_explain cli_encode cli_evaluate cli_export cli_latency
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}

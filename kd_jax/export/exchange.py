@@ -1,0 +1,164 @@
+"""A network as two files that hold no program: its arrays (safetensors), and what they are the
+arrays of (JSON)."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from kd_jax import pipeline
+from kd_jax.checkpoint import write_json
+from kd_jax.config import Experiment
+from kd_jax.cuts import Cut
+from kd_jax.data import Dataset, Split
+from kd_jax.datasets import Spec
+from kd_jax.devices import memory
+from kd_jax.errors import UsageError, require
+from kd_jax.export.network import Network
+from kd_jax.forward import Model
+from kd_jax.prune import Widths, rebuild
+from kd_jax.runs import Run
+from kd_jax.serialize import from_data, to_data
+from kd_jax.state import Snapshot
+from kd_jax.tree import map_named, named_leaves, size_bytes
+from kd_jax.units import amount
+
+CONFIG, ARRAYS, FORMAT = "config.json", "model.safetensors", 1
+AGAIN = "export it again"
+
+
+def write(folder: Path, run: Run, stage: str, seed: int, network: Network) -> None:
+    """Writes a stage's network, so that `load` needs nothing else."""
+    needs = dataclasses.replace(run.experiment, only=(stage,), compare=()).order()
+    data = dataclasses.replace(run.experiment.data, dir="")
+    experiment = dataclasses.replace(
+        run.experiment,
+        stages={name: run.experiment.stages[name] for name in needs},
+        data=data,
+        out="runs",
+        only=(),
+        compare=(),
+        compute="float32",
+    )
+    shrunk = {name: run.cut(name) for name in needs if run.cut(name).known}
+    masks = named_leaves(network.snapshot.masks)
+    said = {
+        "format": FORMAT,
+        "stage": stage,
+        "seed": seed,
+        "data": dataclasses.asdict(network.spec),
+        "pruned": [name for name, mask in masks.items() if not np.all(mask)],
+        "widths": {name: json.loads(cut.text()) for name, cut in shrunk.items()},
+        "experiment": to_data(experiment),
+    }
+    arrays = {
+        n: np.ascontiguousarray(x) for n, x in named_leaves(network.snapshot.variables).items()
+    }
+    save_file(arrays, folder / ARRAYS, metadata={"format": "kd_jax"})
+    write_json(folder / CONFIG, said)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given(Cut):
+    """Widths that were read already."""
+
+    said: Widths | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.said is not None
+
+    def model(self, full: Model) -> Model:
+        assert self.said is not None
+        return rebuild(full, self.said)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Exported(Run):
+    """A run of which there is nothing but what an export says."""
+
+    widths: dict[str, Widths] = dataclasses.field(default_factory=dict)
+
+    def cut(self, stage: str) -> Cut:
+        return _Given(self.folder / stage, self.widths.get(stage))
+
+
+def load(folder: str | Path) -> Network:
+    """The network that an export's config.json and model.safetensors hold; neither runs anything.
+
+    Raises:
+      UsageError: they are damaged, or do not fit each other.
+    """
+    folder = Path(folder)
+    said = _said(folder / CONFIG)
+    try:
+        spec = _spec(said["data"])
+        widths = {n: Widths.from_json(json.dumps(w)) for n, w in said["widths"].items()}
+        experiment, stage = from_data(said["experiment"], str(folder / CONFIG)), said["stage"]
+        require(isinstance(experiment, Experiment), f"{folder / CONFIG}: holds no experiment")
+        nothing = Split(np.zeros((0, *spec.shape), np.uint8), *[np.zeros(0, np.int32)] * 2)
+        data = Dataset(spec, nothing, nothing, nothing, streamed=False, ids_below=0)
+        models = pipeline.models_of(experiment, spec.classes)
+        for role, model in models.items():
+            _check_memory(folder / CONFIG, role, model, spec)
+        run = _Exported(experiment, folder, data, models, widths=widths)
+        model = run.model(stage)
+        example = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+        form = jax.eval_shape(model.init, jax.random.key(0), example)
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{folder / CONFIG}: damaged ({error}): {AGAIN}") from error
+    arrays = _arrays(folder / ARRAYS, named_leaves(form))
+    variables = dict(map_named(lambda name, _: jnp.asarray(arrays[name]), form))
+    pruned = set(said.get("pruned", ()))
+    params = variables.pop("params")
+    masks = map_named(lambda name, w: w != 0 if name in pruned else None, params)
+    return Network(model, Snapshot(params, variables, masks), spec)
+
+
+def _check_memory(path: Path, role: str, model: Model, spec: Spec) -> None:
+    """A few words in a file must not fill the memory."""
+    example = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+    needed, there = size_bytes(jax.eval_shape(model.init, jax.random.key(0), example)), memory()
+    require(
+        there is None or needed <= there,
+        f"{path}: the {role} would take {amount(needed, 'B')}, and there are "
+        f"{amount(there or 0, 'B')} of memory",
+    )
+
+
+def _said(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: can't be read ({error}): {AGAIN}") from error
+    found = said.get("format") if isinstance(said, dict) else None
+    require(found == FORMAT, f"{path} has format {found}, not {FORMAT}: {AGAIN}")
+    return said
+
+
+def _spec(said: dict[str, Any]) -> Spec:
+    lists: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in said.items()}
+    return Spec(**lists)
+
+
+def _arrays(path: Path, form: dict[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        arrays = load_file(path)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UsageError(f"{path}: damaged ({error}): {AGAIN}") from error
+    for name in sorted(arrays.keys() | form.keys()):
+        known, here = form.get(name), arrays.get(name)
+        one = "none" if here is None else f"{here.dtype}{list(here.shape)}"
+        other = "none" if known is None else f"{known.dtype}{list(known.shape)}"
+        require(one == other, f"{path}: {name} is {one}, and {CONFIG} makes it {other}: {AGAIN}")
+        finite = not np.issubdtype(here.dtype, np.floating) or bool(np.isfinite(here).all())  # type: ignore[union-attr]
+        require(finite, f"{path}: {name} has entries that are not finite: {AGAIN}")
+    return arrays

@@ -1,0 +1,260 @@
+"""An ONNX graph in the making: tensors with the order that their axes are held in, and nodes."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_jax.errors import UsageError
+
+Dim = Any  # an int, or a multiple of the symbolic size of the batch
+OPSET = 18
+IR = 9  # of the file's format, which fits the opset
+
+
+class Unsupported(UsageError):
+    """An operation that has no form in ONNX here."""
+
+    def __init__(self, primitive: str, why: str = "") -> None:
+        super().__init__(
+            f"--format onnx: no way is known to write the operation {primitive}"
+            f"{f' ({why})' if why else ''} in ONNX: leave onnx out, --format stablehlo takes every "
+            "network"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Product:
+    """A convolution or a matrix product with constants that is not written yet, since a factor or a
+    summand of each channel may still be folded into it.
+
+    Attributes:
+      op: Conv or MatMul.
+      x: name of the input.
+      kernel: [O, I, ...] of Conv, [I, O] of MatMul.
+      bias: [O] or None.
+      axis: of the result, along which channels lie; as it is named, not as it is held.
+    """
+
+    op: str
+    x: str
+    kernel: np.ndarray
+    bias: np.ndarray | None
+    axis: int
+    attributes: dict[str, Any]
+
+    def scaled(self, factor: np.ndarray) -> "Product":
+        by = factor if self.op == "MatMul" else factor.reshape(-1, *[1] * (self.kernel.ndim - 1))
+        bias = None if self.bias is None else self.bias * factor
+        return dataclasses.replace(self, kernel=self.kernel * by, bias=bias)
+
+    def shifted(self, shift: np.ndarray) -> "Product":
+        bias = shift if self.bias is None else self.bias + shift
+        return dataclasses.replace(self, bias=bias)
+
+
+@dataclasses.dataclass(eq=False)
+class Tensor:
+    """A value of the program.
+
+    Attributes:
+      shape: as the program has it.
+      order: axis k, as it is held, is the program's axis order[k].
+      held: the shape as it is held: 1 where entries along an axis are alike and written but once.
+      array: a constant's entries, as held; or
+      name: in the graph; or
+      product: what is still to be written.
+    """
+
+    shape: tuple[Dim, ...]
+    dtype: np.dtype
+    order: tuple[int, ...]
+    held: tuple[Dim, ...]
+    array: np.ndarray | None = None
+    name: str = ""
+    product: Product | None = None
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Of a constant: in the program's order, still with ones."""
+        assert self.array is not None
+        return self.array.transpose(np.argsort(self.order))
+
+    @property
+    def entries(self) -> np.ndarray:
+        """Of a constant of known shape: all of them."""
+        return np.broadcast_to(self.plain, self.shape)
+
+
+def constant(array: Any, shape: tuple[Dim, ...] | None = None) -> Tensor:
+    array = np.asarray(array)
+    full = array.shape if shape is None else shape
+    return Tensor(full, array.dtype, tuple(range(array.ndim)), array.shape, array=array)
+
+
+class Graph:
+    """Nodes and constants; `batch` is the symbolic size of the first axis of the input `source`."""
+
+    def __init__(self, batch: Dim, source: str) -> None:
+        self.batch, self.source = batch, source
+        self.nodes: list[Any] = []
+        self.constants: dict[Any, Any] = {}
+        self.uses: Counter[Any] = Counter()
+        self._number = itertools.count(1)
+        self.stem = "graph"
+        self._size = ""
+
+    def within(self) -> "Graph":
+        """A graph for the body of a loop: it reads what is around it, and shares constants."""
+        self.size()  # written around the loop
+        body = Graph(self.batch, self.source)
+        body.constants, body._number, body._size = self.constants, self._number, self._size
+        body.stem = f"body_{next(self._number)}"
+        return body
+
+    # Writing ------------------------------------------------------------------------------------
+
+    def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
+        """Name, or names, of what a new node puts out."""
+        from onnx import helper
+
+        stem = f"{op.lower()}_{next(self._number)}"
+        names = [stem] if outputs == 1 else [f"{stem}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), names, stem, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, array: Any) -> str:
+        """The name of a constant; equal ones are written once."""
+        from onnx import numpy_helper
+
+        array = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.constants:
+            name = f"constant_{len(self.constants)}"
+            self.constants[key] = numpy_helper.from_array(array, name)
+        return self.constants[key].name
+
+    def read(self) -> list[Any]:
+        """The constants that a node reads, here or in the body of a loop."""
+        names: set[str] = set()
+
+        def visit(nodes: Any) -> None:
+            for node in nodes:
+                names.update(node.input)
+                for attribute in node.attribute:
+                    visit(attribute.g.node)
+
+        visit(self.nodes)
+        return [c for c in self.constants.values() if c.name in names]
+
+    def integers(self, values: Sequence[int]) -> str:
+        return self.constant(np.asarray(values, np.int64).reshape(-1))
+
+    def name_of(self, x: Tensor) -> str:
+        """Where a tensor stands in the graph, as held; what was still to be written then is."""
+        if x.array is not None:
+            return self.constant(x.array)
+        if not x.name:
+            x.name = self._write(x)
+        return x.name
+
+    def _write(self, x: Tensor) -> str:
+        product = x.product
+        assert product is not None
+        inputs = [product.x, self.constant(product.kernel)]
+        bias = [] if product.bias is None else [self.constant(product.bias)]
+        if product.op == "Conv":
+            return self.node("Conv", inputs + bias, **product.attributes)
+        if bias and len(x.shape) == 2:
+            return self.node("Gemm", inputs + bias)
+        made = self.node("MatMul", inputs)
+        return self.node("Add", [made, *bias]) if bias else made
+
+    def tensor(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        out: Any,
+        order: Sequence[int] | None = None,
+        held: Sequence[Dim] | None = None,
+        **attributes: Any,
+    ) -> Tensor:
+        """What a new node puts out, of the shape and dtype of `out`; held whole and in the
+        program's order unless told otherwise."""
+        shape = tuple(out.shape)
+        order = tuple(range(len(shape))) if order is None else tuple(order)
+        held = tuple(shape[a] for a in order) if held is None else tuple(held)
+        name = self.node(op, inputs, **attributes)
+        return Tensor(shape, np.dtype(out.dtype), order, held, name=name)
+
+    # Sizes --------------------------------------------------------------------------------------
+
+    def multiple(self, size: Dim) -> int:
+        """How many times the batch a symbolic size is."""
+        times, rest = divmod(size, self.batch)
+        if not (isinstance(times, int) and rest == 0):
+            raise Unsupported("reshape", f"to a size of {size}, no multiple of the batch")
+        return times
+
+    def size(self) -> str:
+        """The batch's size, int64 [1]."""
+        if not self._size:
+            self._size = self.node("Shape", [self.source], start=0, end=1)
+        return self._size
+
+    def sizes(self, shape: Sequence[Dim], infer: bool = False) -> str:
+        """A shape, int64 [rank]. With `infer` one symbolic size is left to the runtime."""
+        symbolic = [d for d in shape if not isinstance(d, int)]
+        if len(symbolic) <= infer:
+            return self.integers([d if isinstance(d, int) else -1 for d in shape])
+        parts = [
+            self.integers([d])
+            if isinstance(d, int)
+            else self.node("Mul", [self.size(), self.integers([self.multiple(d)])])
+            for d in shape
+        ]
+        return self.node("Concat", parts, axis=0)
+
+    # How tensors are held -----------------------------------------------------------------------
+
+    def ordered(self, x: Tensor, order: Sequence[int]) -> Tensor:
+        """Held in this order."""
+        order = tuple(order)
+        if order == x.order:
+            return x
+        turn = [x.order.index(a) for a in order]
+        held = tuple(x.held[a] for a in turn)
+        if x.array is not None:
+            return Tensor(x.shape, x.dtype, order, held, array=x.array.transpose(turn))
+        name = self.node("Transpose", [self.name_of(x)], perm=turn)
+        return Tensor(x.shape, x.dtype, order, held, name=name)
+
+    def expanded(self, x: Tensor) -> Tensor:
+        """With every entry written out."""
+        full = tuple(x.shape[a] for a in x.order)
+        if x.held == full:
+            return x
+        if x.array is not None and all(isinstance(d, int) for d in full):
+            array = np.broadcast_to(x.array, full)
+            return Tensor(x.shape, x.dtype, x.order, full, array=array)
+        name = self.node("Expand", [self.name_of(x), self.sizes(full)])
+        return Tensor(x.shape, x.dtype, x.order, full, name=name)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """With every entry written out, in the program's order."""
+        return self.expanded(self.ordered(x, range(len(x.shape))))
+
+    def cast(self, x: Tensor, dtype: Any) -> Tensor:
+        from onnx import helper
+
+        dtype = np.dtype(dtype)
+        if dtype == x.dtype:
+            return x
+        if x.array is not None:
+            return dataclasses.replace(x, dtype=dtype, array=x.array.astype(dtype))
+        to = helper.np_dtype_to_tensor_dtype(dtype)
+        name = self.node("Cast", [self.name_of(x)], to=to)
+        return Tensor(x.shape, dtype, x.order, x.held, name=name)
