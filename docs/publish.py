@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kd_jax import report, tables
+from kd_jax import notes, report, tables
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,12 +18,13 @@ FILES = (*FILES, "similarity.png", "sparsities.png", "ranking.png")
 
 
 def readme_table(results: Results) -> str:
-    """The table without its notes, and a line on where it was measured."""
+    """The table without its notes, what the one file is worth, and where it was measured."""
     table, _, _ = tables.markdown([results]).partition("\n\n")
     machine = results.environment
     where = f"{machine.cpu}, {machine.threads} cores; Python {machine.python}, jax {machine.jax}"
     seeds = f"mean ± standard deviation of {len(results.seeds)} seeds"
-    return f"{table}\n\n{seeds}; {where}; `{results.command}` in {results.seconds:.0f} s"
+    made = f"{seeds}; {where}; `{results.command}` in {results.seconds:.0f} s"
+    return "\n\n".join((table, *notes.delivered([results]), made))
 
 
 def with_table(readme: str, experiment: str, text: str) -> str:

@@ -85,7 +85,7 @@ CONFIG = Experiment(
         "retrain_soft": Distill(start="prune", **taught(temperature=4.0)),
         "logits": Fuse(how="logits", **FOUR),
         "probabilities": Fuse(how="probabilities", **FOUR),
-        "fitted": Fuse(how="probabilities", fit_weights=True, **FOUR),
+        "fitted": Fuse(how="probabilities", fit_shares=True, **FOUR),
         "vote": Fuse(how="vote", **FOUR),
         "every_seed": Fuse(of=("distill",), across="seeds"),
         "soup": Fuse(how="soup", **THREE),

@@ -22,6 +22,7 @@ from kd_jax import (
     cli_latency,
     cli_list,
     cli_plan,
+    delivery,
     extensions,
     flags,
     hosts,
@@ -76,7 +77,7 @@ NAME is one of: {names}; or a file of your own, FILE.py, that has a CONFIG.
                    slices, SLURM and Open MPI tell each its place, elsewhere:
                    --hosts ADDRESS:PORT,COUNT,INDEX
   --use FILE.py    add what a file of yours has in its tables TERMS, CRITERIA, STRUCTURES,
-                   SCHEDULES, PENALTIES, MODELS; flags then know it by name
+                   SCHEDULES, PENALTIES, CALIBRATIONS, MODELS; flags then know it by name
 
 Every field of the experiment is a flag: python run.py run NAME --help lists them.
 """
@@ -175,6 +176,7 @@ def _run(arguments: list[str], console: Console) -> None:
         changes += serialize.describe(serialize.what(base), serialize.what(experiment))
         results = summary.summarise(run, command, screen, changes)
         if hosts.first():
+            results = delivery.delivered(run, results, screen)
             report.write(folder, results, summary.histories(run))
         tables.show([results], console)
         screen.line(f"table, plots and networks: {folder}")

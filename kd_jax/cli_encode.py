@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import encode, files, pipeline
+from kd_jax import delivery, encode, files, pipeline
 from kd_jax.checkpoint import write_bytes
 from kd_jax.encode.tensors import Coded
 from kd_jax.errors import UsageError, did_you_mean, require
@@ -49,7 +49,7 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
         stage, seed = _stage(run, options.get("--stage")), _seed(run, options.get("--seed"))
         screen.note(f"encoding {run.label(stage)}, seed {seed}")
         made = files.encoded(run, stage, seed, coders)
-        default = run.folder / "encoded" / f"{stage.replace('/', '-')}-seed-{seed}.kdz"
+        default = run.folder / delivery.name_of(stage, seed)
         path = Path(options.get("--out", default))
         write_bytes(path, made.data)
         show(made, console)

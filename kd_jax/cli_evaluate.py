@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kd_jax import encode, files, pipeline, report, summary, tables
+from kd_jax import delivery, encode, files, pipeline, report, summary, tables
 from kd_jax.checkpoint import write_json
 from kd_jax.data import load
 from kd_jax.errors import require
@@ -41,6 +41,7 @@ def main(words: Sequence[str], options: Mapping[str, str], command: str, console
     with closing(Screen(console)) as screen:
         run = pipeline.open_run(place, screen, data_dir)
         results = summary.summarise(run, command, screen)
+        results = delivery.delivered(run, results, screen)
         report.write(run.folder, results, summary.histories(run))
         tables.show([results], console)
 

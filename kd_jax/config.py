@@ -69,6 +69,9 @@ class Experiment:
     compare: tuple[str, ...] = dataclasses.field(default=(), metadata=WHERE)
     """Stages with which the networks of all later ones are compared; empty: each with the first of
     its architecture."""
+    deliver: str = dataclasses.field(default="", metadata=WHERE)
+    """Stage whose network, of the first seed, is written as one file in the end (as by run.py
+    encode), and evaluated by a process that has nothing else; empty: none."""
     seeds: int = 3
     """How many runs, with seeds seed, seed + 1, ..."""
     seed: int = 0
@@ -110,6 +113,8 @@ class Experiment:
         for name, stage in self.stages.items():
             self._check_name(name)
             self._check_stage(name, stage)
+        if self.deliver:
+            self._check_reference("deliver", self.deliver)
         for field in ("only", "compare"):
             for name in getattr(self, field):
                 self._check_reference(field, name)

@@ -13,6 +13,9 @@ SOUPS: tuple[How, ...] = ("soup", "greedy_soup")
 HOW: tuple[How, ...] = get_args(How)
 
 
+LOADED = ("weights", "freeze", "freeze_statistics")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fuse(Train):
     """Make one network of those of several stages; nothing is trained. An ensemble holds them all
@@ -28,9 +31,9 @@ class Fuse(Train):
     """Ensembles: the mean of logits or of probabilities, or a vote, whose ties the mean of
     probabilities breaks. Soups: the mean of all weights; greedy_soup: of those that, taken in by
     falling validation accuracy, don't lower it (Wortsman et al. 2022)."""
-    weights: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
     """Shares of the stages; none: equal ones."""
-    fit_weights: bool = False
+    fit_shares: bool = False
     """Find the shares by the cross-entropy on the validation split; of logits and probabilities."""
     across: Literal["stages", "seeds"] = "stages"
     """stages: of each seed its own networks; seeds: the networks of all seeds as well, which makes
@@ -44,7 +47,7 @@ class Fuse(Train):
             not self.start,
             f"start {self.start!r}: what is fused is named by of: leave start empty",
         )
-        for name in ("epochs", "optim", "label_smoothing", "ema", "swa", "evaluate_every"):
+        for name in ("epochs", "optim", "label_smoothing", "ema", "swa", "evaluate_every", *LOADED):
             usual = Optim() if name == "optim" else getattr(type(self), name)
             require(
                 getattr(self, name) == usual,
@@ -57,32 +60,32 @@ class Fuse(Train):
             f"of {' '.join(self.of) or 'nothing'}: one network alone can't be fused: name two "
             "stages or more, or set across to seeds",
         )
-        self._check_weights()
+        self._check_shares()
 
-    def _check_weights(self) -> None:
-        weights = " ".join(f"{weight:g}" for weight in self.weights)
+    def _check_shares(self) -> None:
+        shares = " ".join(f"{share:g}" for share in self.shares)
         require(
-            not self.weights or len(self.weights) == len(self.of),
-            f"weights {weights}: {len(self.weights)} for {len(self.of)} stages: give one a stage, "
+            not self.shares or len(self.shares) == len(self.of),
+            f"shares {shares}: {len(self.shares)} for {len(self.of)} stages: give one a stage, "
             "or none",
         )
         require(
-            all(weight >= 0 for weight in self.weights) and (not weights or sum(self.weights) > 0),
-            f"weights {weights} must not be negative, nor all of them 0",
+            all(share >= 0 for share in self.shares) and (not shares or sum(self.shares) > 0),
+            f"shares {shares} must not be negative, nor all of them 0",
         )
         require(
-            not (self.weights and self.how == "greedy_soup"),
-            f"weights {weights}: a greedy soup finds out itself what it takes: leave them out, or "
+            not (self.shares and self.how == "greedy_soup"),
+            f"shares {shares}: a greedy soup finds out itself what it takes: leave them out, or "
             "set how to soup",
         )
         require(
-            not self.fit_weights or self.how in ("logits", "probabilities"),
-            f"fit-weights True: they are found for logits and probabilities, not for {self.how}: "
+            not self.fit_shares or self.how in ("logits", "probabilities"),
+            f"fit-shares True: they are found for logits and probabilities, not for {self.how}: "
             "set it to False, or change how",
         )
         require(
-            not (self.weights and self.fit_weights),
-            f"weights {weights}: with fit-weights they are found: leave one of the two out",
+            not (self.shares and self.fit_shares),
+            f"shares {shares}: with fit-shares they are found: leave one of the two out",
         )
 
     @property
@@ -93,7 +96,7 @@ class Fuse(Train):
     @property
     def chooses(self) -> bool:
         """Whether the validation split decides anything."""
-        return self.fit_weights or self.how == "greedy_soup"
+        return self.fit_shares or self.how == "greedy_soup"
 
 
 def check_members(name: str, stage: Fuse, models: Mapping[str, str], seeds: int) -> None:

@@ -30,6 +30,7 @@ from kd_jax.prune import (
     Penalty,
     Schedule,
 )
+from kd_jax.quantize import CALIBRATIONS, Calibration
 
 FLAG = "--use"
 TABLES: dict[str, tuple[dict[str, Any], type]] = {
@@ -38,6 +39,7 @@ TABLES: dict[str, tuple[dict[str, Any], type]] = {
     "STRUCTURES": (STRUCTURES, Granularity),
     "SCHEDULES": (SCHEDULES, Schedule),
     "PENALTIES": (PENALTIES, Penalty),
+    "CALIBRATIONS": (CALIBRATIONS, Calibration),
     "MODELS": (MODELS, ModelConfig),
 }
 NAME = re.compile(r"[^\W\d]\w*")

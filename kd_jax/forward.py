@@ -56,6 +56,7 @@ class Model:
       freeze: patterns of parameters -> the same network, whose batch norms that are frozen by them
         are in evaluation mode in training too; None where it can't tell.
       members: how many networks it is that learn from one another; see mutual.py.
+      beneath: the network that it is with numbers on grids; see quantize/.
       rests: variables in training -> the network's at rest; None where these are the same.
     """
 
@@ -66,6 +67,7 @@ class Model:
     freeze: "Callable[[Patterns], Model] | None" = None
     members: int = 1
     rests: "Callable[[Variables], Variables] | None" = None
+    beneath: "Model | None" = None
 
 
 def outputs_of(result: Any) -> Outputs:

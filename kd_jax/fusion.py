@@ -53,7 +53,7 @@ def check_fusion(
 ) -> None:
     """Raises UsageError, which begins with a field's name, where networks of these models can't be
     fused, or there are no examples to decide by."""
-    by = "fit-weights True" if stage.fit_weights else f"how {stage.how}"
+    by = "fit-shares True" if stage.fit_shares else f"how {stage.how}"
     require(
         not stage.chooses or len(data.validation) > 0,
         f"{by} decides by validation examples, and there are none: set --data.validation above 0",
@@ -120,11 +120,11 @@ def fuse(
 
 
 def _check_members(stage: Fuse, members: Sequence[Taught], data: Dataset, seeds: int) -> None:
-    count, weights = len(members), len(stage.weights)
+    count, weights = len(members), len(stage.shares)
     require(count > 1, "of: one network alone can't be fused: give two or more")
     require(
         not weights or count % weights == 0,
-        f"weights: {weights} for {count} networks: give one a network, or leave them out",
+        f"shares: {weights} for {count} networks: give one a network, or leave them out",
     )
     for i, (model, network) in enumerate(members):
         variables = check_model(stage.model, model, data)
@@ -154,11 +154,11 @@ class _Kitchen:
         """Of each seed's members, [S, M]."""
         stage, count = self.stage, len(self.models)
         if not stage.chooses:
-            weights = np.repeat(stage.weights, count // max(len(stage.weights), 1)).tolist()
+            weights = np.repeat(stage.shares, count // max(len(stage.shares), 1)).tolist()
             return np.tile(equal(count, weights), (len(self.seeds), 1))
         each = [self.said(*member) for member in zip(self.models, self.networks, strict=True)]
         logits, labels = np.stack([said for said, _ in each], axis=1), each[0][1]
-        if stage.fit_weights:
+        if stage.fit_shares:
             fit = functools.partial(fitted, stage.how)
             return np.asarray(jax.vmap(fit, in_axes=(0, None))(logits, labels))
         score = lambda shares: accuracy(*self.said(self.models[0], self.cook(shares)))  # noqa: E731

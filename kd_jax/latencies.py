@@ -23,7 +23,7 @@ from kd_jax.errors import UsageError, require
 from kd_jax.export import FILES, exchange, extras, network
 from kd_jax.export.programs import write_onnx
 from kd_jax.latency import Latency
-from kd_jax.latency_worker import ZEROS, Question
+from kd_jax.latency_worker import Question
 from kd_jax.results import Environment
 from kd_jax.runs import Run
 from kd_jax.units import amount, ratio
@@ -210,12 +210,12 @@ def _timings(
     found = {(row["network"], row["batch"]): Latency(**row["latency"]) for row in rows}
     timings = []
     for row in rows:
-        stage, without, _ = row["network"].partition(f", {ZEROS}")
+        stage, _, form = row["network"].partition(", ")
         latency, base = found[row["network"], row["batch"]], found.get((first, row["batch"]))
-        masked = stage in question.pruned and not without
+        masked = stage in question.pruned and not form
         fair = not masked and base is not None and not (latency.unsteady or base.unsteady)
         times = base.median_ms / latency.median_ms if fair and base is not None else None
-        words = f"{run.label(stage)}{f', {ZEROS}' if without else ''}"
+        words = f"{run.label(stage)}{f', {form}' if form else ''}"
         timings.append(
             Timing(
                 stage=stage,

@@ -19,10 +19,13 @@ from kd_jax.augment import normalise
 from kd_jax.export import FILES, load
 from kd_jax.forward import Model
 from kd_jax.latency import interleaved
+from kd_jax.quantize import integer, integers
+from kd_jax.quantize.network import INPUTS, grids
 from kd_jax.tree import size_bytes
 
 Calls = dict[str, Callable[[], Any]]
 ZEROS = "zeros left out"  # of a network with matrices in compressed rows
+INT8 = "int8 products"  # of a quantised network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,9 @@ def _by_xla(asked: Question) -> Callable[[np.ndarray], tuple[Calls, dict[str, di
         for name, network in networks.items():
             model, variables = _of_pixels(network.model, network.spec), network.snapshot.variables
             found[name], facts[name] = _compiled(model, variables, x)
+            if network.model.beneath is not None and grids(variables)[INPUTS]:
+                whole, own = _of_pixels(integer(network.model), network.spec), f"{name}, {INT8}"
+                found[own], facts[own] = _compiled(whole, integers(variables), x)
             if name in asked.pruned:
                 seen = normalise(x, network.spec)
                 timed = sparse.measure(network.model, variables, {len(x): seen}, 0.1)

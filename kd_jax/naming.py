@@ -45,7 +45,7 @@ def _label(experiment: Experiment, stage: str) -> str:
 def _fused_label(experiment: Experiment, fuse: Fuse) -> str:
     """By the stages' names: what their networks are called would make it too long."""
     parts = " + ".join(name.partition("/")[0] for name in fuse.of)
-    how = "fitted " * fuse.fit_weights + "weighted " * bool(fuse.weights) + FUSED[fuse.how]
+    how = "fitted " * fuse.fit_shares + "weighted " * bool(fuse.shares) + FUSED[fuse.how]
     seeds = f"{experiment.seeds} seeds of " if fuse.across == "seeds" else ""
     return f"{how} of {seeds}{parts}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kd_jax.noise import Gain, Summary, class_gains, comparisons, spread
 from kd_jax.results import Results, Row
-from kd_jax.units import duration, significant
+from kd_jax.units import duration, ratio, significant
 
 READING = (
     "×: how many times smaller or faster than the run's first row (in latency, the median of all "
@@ -50,6 +50,29 @@ def findings(results: Sequence[Results]) -> list[str]:
             "beyond a 95 % interval by chance."
         )
     return lines
+
+
+def delivered(results: Sequence[Results]) -> list[str]:
+    """What each run's file is worth."""
+    return [_prefix(results, run) + _of_file(run) for run in results if run.delivered]
+
+
+def _of_file(run: Results) -> str:
+    file, first = run.delivered, run.rows[0]
+    assert file is not None
+    row = run.row(file.stage)
+    words = (
+        f"One file, {file.file} ({row.label}, seed {file.seed}): {file.bytes:,} bytes, "
+        f"{ratio(first.bytes_dense / file.bytes)} fewer than {first.label} has; "
+        f"{100 * file.accuracy:.2f} % of {file.examples:,} test examples right, as a fresh process "
+        "reads it"
+    )
+    one, other = (of.latency.get("1") for of in (first, row))
+    if one is None or other is None:
+        return f"{words}."
+    steady = not (one.unsteady or other.unsteady)
+    times = f", {ratio(one.median_ms / other.median_ms)} as fast as {first.label}" * steady
+    return f"{words}; {significant(other.median_ms)} ms for one example{times}."
 
 
 def _outstanding(found: Sequence[tuple[Row, Row, Gain]]) -> list[str]:

@@ -143,6 +143,19 @@ class Row(Typed):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Delivered(Typed):
+    """A network as one file, read and evaluated by a process that had nothing else."""
+
+    stage: str
+    seed: int
+    file: str
+    """Its name in the run's folder."""
+    bytes: int
+    accuracy: float
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Results(Typed):
     """One run of an experiment."""
 
@@ -157,6 +170,8 @@ class Results(Typed):
     rows: Sequence[Row]
     changes: Sequence[str] | None = None
     """By which flags it differs from the experiment as it is written; None: unknown."""
+    delivered: Delivered | None = None
+    """The file that a device would be given; None: none was asked for."""
     convention: Sequence[str] = CONVENTIONS
 
     def __post_init__(self) -> None:

@@ -13,7 +13,16 @@ from kd_jax.columns import WIDEST, Column, by_class, columns, zeros
 from kd_jax.columns import compared as compared_columns
 from kd_jax.columns import learnt as learnt_columns
 from kd_jax.columns_gates import gates
-from kd_jax.notes import VERSUS, changes, classes, conventions, findings, learnt, origins
+from kd_jax.notes import (
+    VERSUS,
+    changes,
+    classes,
+    conventions,
+    delivered,
+    findings,
+    learnt,
+    origins,
+)
 from kd_jax.results import Results, with_rows
 
 
@@ -62,7 +71,7 @@ def show(results: Sequence[Results], console: Console | None = None) -> None:
         if few or not any(map(sparsities.curves, results)):
             console.print(Text(f"\n{said}\n"), table(some, head))
     found = (*changes(results), *findings(results), *classes(results), *learnt(results))
-    for note in (*found, *origins(results)):
+    for note in (*found, *delivered(results), *origins(results)):
         console.print(Text(f"• {note}"))
 
 
@@ -80,7 +89,8 @@ def _show_sparsities(run: Results, console: Console) -> None:
 
 def markdown(results: Sequence[Results]) -> str:
     """All tables and notes in GitHub's Markdown; several runs are named in the first columns."""
-    notes = (*changes(results), *findings(results), *classes(results), *origins(results))
+    notes = (*changes(results), *findings(results), *classes(results), *delivered(results))
+    notes = (*notes, *origins(results))
     parts = [_markdown_table(results, columns(results))]
     for run in results:
         lines = sparsities.table(run)

@@ -68,7 +68,7 @@ def two():
 def test_an_ensemble_of_two_architectures_by_hand():
     members = two()
     first, second = (said(*one) for one in members)
-    model, network = fused(Fuse(of=("a", "b"), how="logits", weights=(3.0, 1.0)), members)
+    model, network = fused(Fuse(of=("a", "b"), how="logits", shares=(3.0, 1.0)), members)
     np.testing.assert_allclose(said(model, network), 0.75 * first + 0.25 * second, rtol=1e-5)
     model, network = fused(Fuse(of=("a", "b")), members)
     mean = (jax.nn.softmax(first) + jax.nn.softmax(second)) / 2
@@ -92,7 +92,7 @@ def test_shares_are_fitted_for_each_seed(learned):
     """Of a network that has learned and one that has not; no test example is asked."""
     members = [(tiny.perceptron(), learned), member(tiny.convnet(), 3)]
     diary = tiny_runs.Diary()
-    stage = Fuse(of=("a", "b"), fit_weights=True)
+    stage = Fuse(of=("a", "b"), fit_shares=True)
     model, network = fused(stage, members, (0,), report=diary, name="both")
     shares = np.asarray(network.collections["shares"]["shares"])
     assert shares[0, 0] > 0.8
@@ -151,12 +151,12 @@ def test_a_greedy_soup_leaves_out_what_lowers_it(learned):
         ({"optim": Optim(learning_rate=0.5)}, "optim: nothing is trained in fusing"),
         ({"evaluate_every": 2}, "evaluate-every: nothing is trained in fusing"),
         ({"start": "a"}, "start 'a': what is fused is named by of: leave start empty"),
-        ({"weights": (1.0,)}, "weights 1: 1 for 2 stages: give one a stage, or none"),
-        ({"weights": (1.0, -1.0)}, "weights 1 -1 must not be negative, nor all of them 0"),
-        ({"weights": (0.0, 0.0)}, "weights 0 0 must not be negative, nor all of them 0"),
-        ({"weights": (1.0, 2.0), "how": "greedy_soup"}, "weights 1 2: a greedy soup finds out"),
-        ({"weights": (1.0, 2.0), "fit_weights": True}, "weights 1 2: with fit-weights they are"),
-        ({"fit_weights": True, "how": "vote"}, "fit-weights True: they are found for logits and"),
+        ({"shares": (1.0,)}, "shares 1: 1 for 2 stages: give one a stage, or none"),
+        ({"shares": (1.0, -1.0)}, "shares 1 -1 must not be negative, nor all of them 0"),
+        ({"shares": (0.0, 0.0)}, "shares 0 0 must not be negative, nor all of them 0"),
+        ({"shares": (1.0, 2.0), "how": "greedy_soup"}, "shares 1 2: a greedy soup finds out"),
+        ({"shares": (1.0, 2.0), "fit_shares": True}, "shares 1 2: with fit-shares they are"),
+        ({"fit_shares": True, "how": "vote"}, "fit-shares True: they are found for logits and"),
         ({"recalibrate": -1}, "recalibrate -1 must not be negative"),
         ({"swa": 0.5}, "swa 0.5 averages the ends of epochs"),
     ],
@@ -211,7 +211,7 @@ def test_experiments_that_can_not_be(stages, changes, said):
     ("stage", "said"),
     [
         (SOUP, r"of a b: a soup is of networks of one form, and batch_stats/norm/mean is of"),
-        (Fuse(of=("a", "b"), fit_weights=True), r"fit-weights True decides by validation examples"),
+        (Fuse(of=("a", "b"), fit_shares=True), r"fit-shares True decides by validation examples"),
         (dataclasses.replace(SOUP, how="greedy_soup"), r"how greedy_soup decides by validation"),
     ],
 )
@@ -227,8 +227,8 @@ def test_networks_that_can_not_be_fused(stage, said):
         fused(Fuse(of=("a", "b")), two(), (0,))
     with pytest.raises(UsageError, match=r"^of: one network alone can't be fused"):
         fused(Fuse(of=("a", "b")), two()[:1])
-    with pytest.raises(UsageError, match=r"^weights: 2 for 3 networks: give one a network"):
-        fused(Fuse(of=("a", "b"), weights=(1.0, 2.0)), [*two(), two()[0]])
+    with pytest.raises(UsageError, match=r"^shares: 2 for 3 networks: give one a network"):
+        fused(Fuse(of=("a", "b"), shares=(1.0, 2.0)), [*two(), two()[0]])
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_networks_that_can_not_be_fused(stage, said):
         ("--vote.of distill nobody", "vote.of 'nobody' is no stage."),
         ("--soup.of train distill", "soup.of 'train' is of the teacher"),
         ("--vote.how all", "--vote.how 'all' is unknown."),
-        ("--data.validation 0", "--fitted.fit-weights True decides by validation examples"),
+        ("--data.validation 0", "--fitted.fit-shares True decides by validation examples"),
     ],
 )
 def test_before_any_training(call, flags, said):
@@ -253,7 +253,7 @@ STAGES = staged(
     b=Prune(start="train", sparsity=0.5, label_smoothing=0.2, **COMMON),
     vote=Fuse(of=("train", "other", "a"), how="vote"),
     soup=Fuse(of=("a", "b"), how="soup"),
-    every=Fuse(of=("a", "b"), across="seeds", weights=(3.0, 1.0)),
+    every=Fuse(of=("a", "b"), across="seeds", shares=(3.0, 1.0)),
     back=Distill(teacher="vote", **COMMON),
     after=Prune(start="soup", sparsity=0.75, **COMMON),
 )

@@ -50,7 +50,7 @@ ahead
 plan
 sparse savings
 results explain
-environment noise labels figures
+environment noise labels figures delivery
 export
 latency_worker
 latencies

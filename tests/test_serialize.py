@@ -78,6 +78,7 @@ def test_a_config_that_does_not_fit_is_refused_by_name(path, value, said):
 
 
 WHERE = {
+    "deliver",
     "only",
     "compare",
     "out",

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax import products
+from kd_jax.errors import require
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.quantize.network import INPUTS, QUANTISED, WEIGHTS, bare, grids
 from kd_jax.quantize.uniform import Grid
@@ -35,7 +36,10 @@ def integers(variables: Variables) -> Variables:
 
 
 def integer(model: Model) -> Model:
-    """For evaluation, of variables that `integers` gives; `model` is the network without grids."""
+    """A quantised network for evaluation, of variables that `integers` gives."""
+    own = model.beneath
+    require(own is not None, "this network is not quantised: only one that is has integers")
+    assert own is not None
 
     def forward(
         variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
@@ -57,8 +61,8 @@ def integer(model: Model) -> Model:
             y = _product(eqn, given[0].astype(jnp.float32), whole[name], *grids_)
             return y.astype(eqn.outvars[0].aval.dtype)
 
-        own = bare({**variables, "params": floats})
-        said, updated = products.forward(model, product, own, inputs)
+        given = bare({**variables, "params": floats})
+        said, updated = products.forward(own, product, given, inputs)
         return Outputs(said.logits), {**updated, QUANTISED: variables[QUANTISED]}
 
     return Model(model.init, forward)

@@ -60,7 +60,8 @@ def quantised(model: Model, layout: Layout) -> Model:
         def forward(
             variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
         ) -> tuple[Outputs, Variables]:
-            own = bare(seen(layout, variables))
+            # Evaluated is a network at rest, whose weights lie on their grids already.
+            own = bare(seen(layout, variables) if train else variables)
             said, updated = _run(layout, model, grids(variables)[INPUTS], own, inputs, train, key)
             return said, {**updated, QUANTISED: variables[QUANTISED]}
 
@@ -75,6 +76,7 @@ def quantised(model: Model, layout: Layout) -> Model:
         forward_of(model),
         tapped if model.tapped else None,
         rests=lambda variables: at_rest(layout, variables),
+        beneath=model,
     )
 
 

@@ -1,6 +1,6 @@
 """From what numbers were seen to the range that a grid covers: what lies beyond is clipped."""
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -55,6 +55,7 @@ def histogram(x: Array, extent: Array) -> Array:
     return jnp.zeros(2 * BINS, jnp.float32).at[part].add(1.0)
 
 
+@runtime_checkable
 class Calibration(Protocol):
     """(what was seen, bits, whether the grid is symmetric) -> (least, most) of the range."""
 

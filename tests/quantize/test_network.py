@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
 from kd_jax.models.cifar_resnet import CifarResNet
 from kd_jax.models.lstm import LSTM
@@ -83,13 +84,18 @@ def test_integers_say_what_floats_on_grids_say(name):
     assert {
         leaf.dtype for n, leaf in named_leaves(whole["params"]).items() if n.endswith("kernel")
     } == {jnp.dtype(jnp.int8)}
-    run = jax.jit(integer(model).forward)
+    run = jax.jit(integer(it).forward)
     spread = np.std(floats)
     np.testing.assert_allclose(run(whole, inputs)[0].logits, floats, atol=1e-3 * spread)
     plain = model.forward(jax.jit(model.init)(jax.random.key(1), inputs), inputs)[0].logits
     np.testing.assert_allclose(plain, floats, atol=0.5 * spread)
     text = run.lower(whole, inputs).as_text()
     assert ("i32>" in text and "xi8>" in text) or name == "recurrent"
+
+
+def test_a_network_without_grids_has_no_integers():
+    with pytest.raises(UsageError, match="not quantised"):
+        integer(tiny.convnet())
 
 
 def test_a_network_at_rest_stays_there_and_features_are_tapped():
@@ -138,7 +144,11 @@ def test_the_gradient_of_a_scale_is_that_of_the_paper():
     x = jnp.array([[1.0, 2.0, 3.0]])
 
     def said(params):
-        return quantised(model, layout).forward({**given, "params": params}, x)[0].logits[0, 0]
+        return (
+            quantised(model, layout)
+            .forward({**given, "params": params}, x, train=True)[0]
+            .logits[0, 0]
+        )
 
     g = jax.grad(said)(given["params"])[QUANTISED]["weights"]["kernel"]["scale"]
     v = np.array([1.0, -3.0, 0.55 / 0.3])

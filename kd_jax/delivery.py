@@ -1,0 +1,45 @@
+"""The one file of a run that a device would be given, and what it is worth."""
+
+import dataclasses
+
+from kd_jax import files
+from kd_jax.checkpoint import write_bytes
+from kd_jax.errors import require
+from kd_jax.loop import Reporter
+from kd_jax.results import Delivered, Results
+from kd_jax.runs import Run
+
+FOLDER = "encoded"
+
+
+def name_of(stage: str, seed: int) -> str:
+    """Of the file, within a run's folder."""
+    return f"{FOLDER}/{stage.replace('/', '-')}-seed-{seed}.kdz"
+
+
+def delivered(run: Run, results: Results, report: Reporter) -> Results:
+    """The results with the file of the stage that the experiment names, if that is finished: it is
+    written, and evaluated by a fresh process.
+
+    Raises:
+      UsageError: that process finds another network in it than the run has.
+    """
+    stage, seed = run.experiment.deliver, run.experiment.seed
+    if stage not in run.done:
+        return results
+    report.note(f"writing {run.label(stage)}, seed {seed}, as one file")
+    made, path = files.encoded(run, stage, seed), run.folder / name_of(stage, seed)
+    write_bytes(path, made.data)
+    ours = files.read(run.model(stage), run.data, files.network(run, stage, seed))
+    theirs = files.read_afresh(path, run.experiment.data.dir)
+    same = (ours.digest, ours.accuracy) == (theirs.digest, theirs.accuracy)
+    require(same, f"{path}: a fresh process finds another network in it: report this")
+    found = Delivered(
+        stage=stage,
+        seed=seed,
+        file=name_of(stage, seed),
+        bytes=len(made.data),
+        accuracy=theirs.accuracy,
+        examples=theirs.examples,
+    )
+    return dataclasses.replace(results, delivered=found)
