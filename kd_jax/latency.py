@@ -51,7 +51,7 @@ class Latency:
 def measure(
     networks: Mapping[str, tuple[Model, Variables]],
     inputs: Mapping[int, Any],
-    seconds: float = SECONDS,
+    seconds: float | None = None,
 ) -> dict[str, dict[str, Latency]]:
     """{network: {batch: Latency}}: how long each network takes for each batch.
 
@@ -61,7 +61,7 @@ def measure(
     Args:
       networks: {name: (model, variables of one seed)}.
       inputs: {batch size: prepared inputs [batch, ...]}.
-      seconds: how long to time each network at each batch size. Compilation comes on top, and a
+      seconds: how long to time each network at each batch size (None: SECONDS). Compilation comes on top, and a
         network that takes longer than a third of this is timed three times all the same.
     """
     device = jax.local_devices()[0]
@@ -83,11 +83,12 @@ def _logits(model: Model) -> Callable[[Variables, Array], Array]:
 
 def interleaved(
     calls: Mapping[str, Callable[[], Any]],
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Latency]:
     """Times calls that return arrays, in rounds A B C A B C ..., so that a machine that grows
     slower or faster meanwhile does so for all of them."""
+    seconds = SECONDS if seconds is None else seconds
     loops, pieces = {}, {}
     for name, call in calls.items():
         jax.block_until_ready(call())  # compiles

@@ -51,7 +51,11 @@ class Savings(Typed):
 
 
 def measure(
-    gated: Gated, variables: Variables, inputs: Array, opened: np.ndarray, seconds: float = 0.3
+    gated: Gated,
+    variables: Variables,
+    inputs: Array,
+    opened: np.ndarray,
+    seconds: float | None = None,
 ) -> Savings:
     """Of one seed's variables, on prepared inputs [1, ...].
 

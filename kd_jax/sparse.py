@@ -156,7 +156,7 @@ def _multiply(x: Array, transposed: BCSR) -> Array:
 
 
 def measure(
-    model: Model, variables: Variables, inputs: Mapping[int, Array], seconds: float = 0.3
+    model: Model, variables: Variables, inputs: Mapping[int, Array], seconds: float | None = None
 ) -> dict[str, SparseTiming]:
     """{batch: how fast it is with those matrices in compressed rows that are faster so}; empty
     where no matrix has zeros enough to try.
@@ -188,7 +188,7 @@ def _zeros(kernel: Array) -> bool:
     return float(jnp.mean(kernel == 0)) >= WORTH
 
 
-def _faster(kernel: Array, rows: int, seconds: float) -> bool:
+def _faster(kernel: Array, rows: int, seconds: float | None) -> bool:
     """Whether a product by compressed rows takes less time than the dense one."""
     x = jnp.ones((rows, kernel.shape[0]), kernel.dtype)
     less, product, multiply = BCSR.fromdense(kernel.T), jax.jit(jnp.matmul), jax.jit(_multiply)

@@ -20,6 +20,14 @@ def _strict():
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _hasty():
+    """How fast networks are is measured in every report, and no test hangs on it."""
+    from kd_jax import latency
+
+    latency.SECONDS = 0.01
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forgetful():
     """What a file's tests compiled goes with them: in one process all of it would be more memory

@@ -38,7 +38,9 @@ def test_replayed_training_is_online_training_bit_for_bit(tmp_path, model):
     assert not tiny.differences(replayed[0], online[0])
 
 
-@pytest.mark.parametrize("model", [tiny.perceptron, tiny.convnet])
+@pytest.mark.parametrize(
+    "model", [tiny.perceptron, pytest.param(tiny.convnet, marks=pytest.mark.slow)]
+)
 def test_with_mixup_it_is_the_same_but_for_rounding(tmp_path, model):
     """jax 0.10 mixes with another last bit in another program."""
     online = tiny_runs.fit(dataclasses.replace(MIXED, replay="off"), model())
