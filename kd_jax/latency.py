@@ -61,8 +61,8 @@ def measure(
     Args:
       networks: {name: (model, variables of one seed)}.
       inputs: {batch size: prepared inputs [batch, ...]}.
-      seconds: how long to time each network at each batch size (None: SECONDS). Compilation comes on top, and a
-        network that takes longer than a third of this is timed three times all the same.
+      seconds: how long to time each network at each batch size; None: SECONDS. Compilation comes on
+        top, and a network that takes longer than a third of this is timed three times all the same.
     """
     device = jax.local_devices()[0]
     programs = {model: jax.jit(_logits(model)) for model, _ in networks.values()}
