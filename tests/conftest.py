@@ -74,6 +74,16 @@ def unextended():
 
 
 @pytest.fixture(scope="module")
+def optimised():
+    """XLA optimises, for tests that compare programs whose rounding differs more without."""
+    option = "jax_disable_most_optimizations"
+    before = jax.config.read(option)
+    jax.config.update(option, False)
+    yield
+    jax.config.update(option, before)
+
+
+@pytest.fixture(scope="module")
 def quick():
     """XLA optimises little, as in a smoke run: compiling is most of what small stages take."""
     from kd_jax import cli

@@ -129,8 +129,8 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
         (["runn"], "unknown verb 'runn'. Did you mean 'run'?"),
         (
             [""],
-            "unknown verb ''. Known: bench, evaluate, explain, export, inspect, latency, list, "
-            "plan, report, run.",
+            "unknown verb ''. Known: bench, encode, evaluate, explain, export, inspect, latency, "
+            "list, plan, report, run.",
         ),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),
@@ -151,7 +151,7 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
         (["evaluate"], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", ""], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", "a", "b"], "evaluate takes one run; use report for several"),
-        (["evaluate", "a", "--out", "b"], "unknown flag --out. Known: --data.dir."),
+        (["evaluate", "a", "--out", "b"], "unknown flag --out. Known: --data.dir, --json."),
         (["evaluate", "a", "--data.dir"], "--data.dir takes a value, but got none"),
         (["evaluate", "/nowhere"], "/nowhere: no config.json here, so no run of kd_jax"),
         (["report"], "name a run's folder. usage: python run.py report RUN"),

@@ -15,6 +15,8 @@ from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, OneShot
 from kd_jax.tree import named_leaves
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def close(a, b, rtol=1e-4, atol=1e-5):
     """Fails unless two trees have the same structure and about the same numbers."""
