@@ -10,7 +10,7 @@ Paper: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 20
 https://arxiv.org/abs/1503.02531; mixtures after Beyer et al., "Knowledge distillation: A good
 teacher is patient and consistent", 2022, https://arxiv.org/abs/2106.05237.
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: half a minute on two CPU cores
+Cost: a minute on two CPU cores
 Command: python run.py run digits
 Result: in the README.
 

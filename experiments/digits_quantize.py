@@ -11,9 +11,14 @@ Integer-Arithmetic-Only Inference", 2018, https://arxiv.org/abs/1712.05877; Esse
 Step Size Quantization", 2020, https://arxiv.org/abs/1902.08153; Han et al., "Deep Compression",
 2016, https://arxiv.org/abs/1510.00149 (codebooks).
 Data: 1,797 images of 8x8 that come with scikit-learn, no download
-Cost: two minutes on two CPU cores
+Cost: six minutes on two CPU cores
 Command: python run.py run digits_quantize
-Result: docs/digits_quantize/table.md.
+Result: docs/digits_quantize/table.md. Test accuracy, mean ± standard deviation of seeds 0 to 2:
+float 98.54 ± 0.38 %; as it is, 8-bit weights 98.37 ± 0.50, 4-bit 98.24 ± 0.43, 2-bit 85.91 ± 2.96;
+weights and inputs in 8 bits 98.41 ± 0.51, in 4 bits 96.99 to 97.95 by calibration. Trained to be
+so: 2-bit 97.91 ± 0.72, with learned scales 97.78 ± 0.59; 4-bit with inputs 98.24 ± 0.57. Mixed bits
+for an eighth of the bytes 98.24 ± 0.43. Pruned to a fifth 96.28 ± 0.52, with 32 values a layer
+96.19 ± 0.58, these trained 96.65 ± 0.44, at a twelfth of the bytes.
 
 Nothing was tuned.
 """
