@@ -39,7 +39,7 @@ from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
 from kd_jax.startup import keep_programs
 
-HELP = """Make deep networks small, by knowledge distillation and pruning.
+HELP = """Make deep networks small, by knowledge distillation, pruning and quantisation.
 
 usage: python run.py [VERB] ...
 

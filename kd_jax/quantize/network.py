@@ -56,25 +56,19 @@ def quantised(model: Model, layout: Layout) -> Model:
     def init(key: Array, inputs: Array) -> Variables:
         return beside(layout, model.init(key, inputs))
 
-    def forward_of(model: Model):
-        def forward(
-            variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
-        ) -> tuple[Outputs, Variables]:
-            # Evaluated is a network at rest, whose weights lie on their grids already.
-            own = bare(seen(layout, variables) if train else variables)
-            said, updated = _run(layout, model, grids(variables)[INPUTS], own, inputs, train, key)
-            return said, {**updated, QUANTISED: variables[QUANTISED]}
+    def forward(
+        variables: Variables, inputs: Array, train: bool = False, key: Array | None = None
+    ) -> tuple[Outputs, Variables]:
+        # Evaluated is a network at rest, whose weights lie on their grids already.
+        own = bare(seen(layout, variables) if train else variables)
+        said, updated = _run(layout, model, grids(variables)[INPUTS], own, inputs, train, key)
+        return said, {**updated, QUANTISED: variables[QUANTISED]}
 
-        return forward
-
-    def tapped(paths: tuple[str, ...]) -> Model:
-        assert model.tapped is not None
-        return Model(init, forward_of(model.tapped(paths)))
-
+    tapped = model.tapped
     return Model(
         init,
-        forward_of(model),
-        tapped if model.tapped else None,
+        forward,
+        tapped and (lambda paths: quantised(tapped(paths), layout)),
         rests=lambda variables: at_rest(layout, variables),
         beneath=model,
     )

@@ -104,7 +104,10 @@ def test_a_network_at_rest_stays_there_and_features_are_tapped():
     again = it.rests(variables)
     jax.tree.map(np.testing.assert_array_equal, again, variables)
     assert it.tapped is not None
-    tapped = it.tapped(("hidden",)).forward(variables, INPUTS)[0]
+    inner = it.tapped(("hidden",))
+    assert inner.rests is not None
+    jax.tree.map(np.testing.assert_array_equal, inner.rests(variables), variables)
+    tapped = inner.forward(variables, INPUTS)[0]
     assert tapped.features["hidden"].shape == (3, 8)
     np.testing.assert_array_equal(tapped.logits, it.forward(variables, INPUTS)[0].logits)
 
