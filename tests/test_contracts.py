@@ -12,10 +12,8 @@ import tiny_runs
 from kd_jax import jobs, loop, stages, taught
 from kd_jax.augment import Augment
 from kd_jax.optim import Optim
-from kd_jax.prune import CRITERIA, OneShot
+from kd_jax.prune import OneShot
 from kd_jax.tree import named_leaves
-
-pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def close(a, b, rtol=1e-4, atol=1e-5):
@@ -170,14 +168,6 @@ def test_devices_prune_like_one(allocation, layout):
     one, many = (tiny_runs.fit(stage, devices=n) for n in (1, layout))
     agree(one, many)
     assert 0.1 < one[1].records[-1]["sparsity"][0] < 0.95
-
-
-@pytest.mark.parametrize("name", ["random", "taylor", "fisher"])
-def test_devices_score_like_one(name):
-    changes = {"epochs": 1, "criterion": CRITERIA[name], "schedule": OneShot(at=0.5)}
-    stage = dataclasses.replace(tiny_runs.PRUNE, **changes)
-    one, many = (tiny_runs.fit(stage, devices=n) for n in (1, 4))
-    agree(one, many)
 
 
 def test_a_model_axis_splits_kernels_masks_and_moments():

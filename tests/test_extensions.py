@@ -109,7 +109,8 @@ def test_an_experiment_in_a_file(file):
     [
         (
             "x = 1",
-            "it has no TERMS or CRITERIA or STRUCTURES or SCHEDULES or PENALTIES or MODELS: add",
+            "it has no TERMS or CRITERIA or STRUCTURES or SCHEDULES or PENALTIES or "
+            "CALIBRATIONS or MODELS: add",
         ),
         ("x = 1\ny = 1 / 0", "line 2: ZeroDivisionError"),
         ("x = (\n", "line 1: SyntaxError"),

@@ -261,7 +261,7 @@ def test_one_stage_of_all_peers():
         assert members == [f"member{i}" for i in range(4)] * bool(members)
 
 
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_from_the_experiment_to_the_table(tmp_path, together):
     run = pipeline.prepare(dataclasses.replace(several(), together=together), tmp_path, Silent())
     pipeline.train(run, Silent())

@@ -71,6 +71,7 @@ def test_an_ensemble_says_the_weighted_mean(rule, weights):
     np.testing.assert_allclose(said.features["members"][:, 0], logits)
 
 
+@pytest.mark.slow
 def test_two_teachers_that_are_one_teach_what_it_does():
     model, network = tiny_runs.taught(2)
     both = (ensemble((model, model)), networks_of([network, network]))

@@ -46,7 +46,9 @@ def logits(model, variables, x):
     return run(variables, x)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mobilenet")) for n in NETS]
+)
 def test_masked_gathered_and_shrunk_say_the_same(name):
     found, variables, x = made(name)
     masked = logits(found.model, variables, x)

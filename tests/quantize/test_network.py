@@ -73,7 +73,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "depthwise")) for n in MODELS]
+)
 def test_integers_say_what_floats_on_grids_say(name):
     """And both what the network says, but for what 8 bits lose."""
     make, inputs = MODELS[name]
