@@ -73,7 +73,14 @@ def expand(experiment: Experiment) -> tuple[Experiment, dict[str, Variant]]:
             variants |= _variants(experiment, axes, base, named)
     all_of = lambda bases: tuple(n for b in bases for n in stages if n.partition("/")[0] == b)  # noqa: E731
     named = {"only": all_of(experiment.only), "compare": all_of(experiment.compare)}
-    return dataclasses.replace(experiment, stages=stages, sweep=(), **named), variants
+    # Of several the one with the usual settings is delivered, or the first.
+    files = sorted(
+        all_of((experiment.deliver,)), key=lambda n: not (n in variants and variants[n].usual)
+    )
+    deliver = next(iter(files), "")
+    return dataclasses.replace(
+        experiment, stages=stages, sweep=(), deliver=deliver, **named
+    ), variants
 
 
 PEER = "peer"  # no field, but an axis: who of several that learn together

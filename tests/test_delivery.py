@@ -8,8 +8,10 @@ from tiny_experiment import run_of, tiny
 from kd_jax import delivery, encode, notes, pipeline, results, summary, tables
 from kd_jax.config import Quantize, Train
 from kd_jax.errors import UsageError
+from kd_jax.export import exchange, load, network
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
+from kd_jax.sweep import expand
 
 COMMON = {"batch": 32, "optim": Optim(learning_rate=0.1)}
 STAGES = {
@@ -56,6 +58,22 @@ def test_nothing_is_written_where_none_was_asked_for_or_it_is_not_finished(run, 
         plain = dataclasses.replace(found, delivered=None)
         other = dataclasses.replace(run, experiment=asked)
         assert delivery.delivered(other, plain, Silent()).delivered is None
+
+
+def test_of_a_sweep_the_usual_setting_is_delivered():
+    given = tiny(stages=STAGES, deliver="small", sweep=("alone.optim.learning_rate=0.2,0.1",))
+    expanded, variants = expand(given)
+    assert expanded.deliver in variants
+    assert variants[expanded.deliver].usual
+    other, variants = expand(dataclasses.replace(given, sweep=("alone.ema=0.5,0.6",)))
+    assert other.deliver == next(name for name in other.stages if name.startswith("small"))
+
+
+def test_another_stage_is_exported_without_it(run, tmp_path):
+    given = network.of_run(run, "train", 0)
+    exchange.write(tmp_path, run, "train", 0, given)
+    again = load(tmp_path)
+    assert again.snapshot.params.keys() == given.snapshot.params.keys()
 
 
 def test_an_unknown_stage_is_refused():

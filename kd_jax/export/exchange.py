@@ -44,6 +44,7 @@ def write(folder: Path, run: Run, stage: str, seed: int, network: Network) -> No
         out="runs",
         only=(),
         compare=(),
+        deliver="",
         compute="float32",
     )
     shrunk = {name: run.cut(name) for name in needs if run.cut(name).known}
