@@ -124,19 +124,8 @@ def _totals(run: Run, stage: str, made: encode.Encoded, screen: Screen) -> None:
 
 
 def _check(run: Run, stage: str, seed: int, path: Path, data_dir: str, screen: Screen) -> None:
-    """Raises UsageError unless a fresh process finds in the file what the run's folder holds."""
-    snapshot = files.network(run, stage, seed)
-    ours, theirs = (
-        files.read(run.model(stage), run.data, snapshot),
-        files.read_afresh(path, data_dir),
-    )
-    require(ours.digest == theirs.digest, f"{path}: it decodes to other arrays: report this")
-    require(
-        ours.accuracy == theirs.accuracy,
-        f"{path}: its accuracy is {theirs.accuracy:.4%} in a fresh process and {ours.accuracy:.4%} "
-        "here: report this",
-    )
+    found = files.checked(run, stage, seed, path, data_dir)
     screen.line(
         f"decoded in a fresh process: the same arrays, bit for bit; accuracy "
-        f"{100 * theirs.accuracy:.2f} % on {theirs.examples:,} test examples, as before"
+        f"{100 * found.accuracy:.2f} % on {found.examples:,} test examples, as before"
     )

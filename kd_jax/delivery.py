@@ -4,7 +4,6 @@ import dataclasses
 
 from kd_jax import files
 from kd_jax.checkpoint import write_bytes
-from kd_jax.errors import require
 from kd_jax.loop import Reporter
 from kd_jax.results import Delivered, Results
 from kd_jax.runs import Run
@@ -30,16 +29,13 @@ def delivered(run: Run, results: Results, report: Reporter) -> Results:
     report.note(f"writing {run.label(stage)}, seed {seed}, as one file")
     made, path = files.encoded(run, stage, seed), run.folder / name_of(stage, seed)
     write_bytes(path, made.data)
-    ours = files.read(run.model(stage), run.data, files.network(run, stage, seed))
-    theirs = files.read_afresh(path, run.experiment.data.dir)
-    same = (ours.digest, ours.accuracy) == (theirs.digest, theirs.accuracy)
-    require(same, f"{path}: a fresh process finds another network in it: report this")
+    reading = files.checked(run, stage, seed, path, run.experiment.data.dir)
     found = Delivered(
         stage=stage,
         seed=seed,
         file=name_of(stage, seed),
         bytes=len(made.data),
-        accuracy=theirs.accuracy,
-        examples=theirs.examples,
+        accuracy=reading.accuracy,
+        examples=reading.examples,
     )
     return dataclasses.replace(results, delivered=found)

@@ -135,3 +135,20 @@ def read_afresh(path: Path, data_dir: str) -> Reading:
         if done.returncode or not out.exists():
             raise UsageError(f"{path}: a fresh process can't evaluate it: {' '.join(said[-1:])}")
         return Reading(**json.loads(out.read_text(encoding="utf-8")))
+
+
+def checked(run: Run, stage: str, seed: int, path: Path, data_dir: str) -> Reading:
+    """What a fresh process finds in the file of a network.
+
+    Raises:
+      UsageError: that is not what the run's folder holds.
+    """
+    ours = read(run.model(stage), run.data, network(run, stage, seed))
+    theirs = read_afresh(path, data_dir)
+    require(ours.digest == theirs.digest, f"{path}: it decodes to other arrays: report this")
+    require(
+        ours.accuracy == theirs.accuracy,
+        f"{path}: its accuracy is {theirs.accuracy:.4%} in a fresh process and {ours.accuracy:.4%} "
+        "here: report this",
+    )
+    return theirs
