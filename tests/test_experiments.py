@@ -4,6 +4,7 @@ import pytest
 from tiny_experiment import fake_data
 
 from kd_jax import checks, cli
+from kd_jax.bench.cases import EXAMPLES
 from kd_jax.config import ROLES, Experiment
 from kd_jax.datasets import DATASETS
 from kd_jax.forward import from_linen
@@ -22,6 +23,8 @@ def test_the_experiments_are_all_there():
         "mnist_hinton",
         "cifar10_resnet",
         "cifar10_resnet152_mobilenetv2",
+        "cifar10_fast",
+        "cifar10_fast_vgg",
         "cifar10_vgg16_prune",
     } <= set(cli.names())
 
@@ -44,7 +47,7 @@ def test_an_experiment_can_run_as_it_is(name):
     assert experiment.name == name
     assert experiment.data.name in DATASETS
     assert set(experiment.order()) == set(experiment.stages)
-    data = fake_data(experiment.data.name, 900)
+    data = fake_data(experiment.data.name, EXAMPLES.get(experiment.data.name, 900))
     models = {}
     for role in ROLES:
         config = getattr(experiment, role)
