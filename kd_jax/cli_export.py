@@ -15,7 +15,7 @@ from kd_jax.progress import Screen
 from kd_jax.units import amount
 
 HELP = """usage: python run.py export RUN [--stage NAME] [--seed N]
-                            [--format stablehlo onnx safetensors litert] [--out FOLDER]
+                            [--format stablehlo onnx onnx-int8 safetensors litert] [--out FOLDER]
                             [--data.dir DIR]
 
 Writes a finished network of a run as files that others can run, for any batch size, of raw images
@@ -27,6 +27,9 @@ beyond rounding is an error.
   --seed N       of which seed (default: the first)
   --format ...   stablehlo    jax.export's file, for CPU, CUDA and TPU at once
                  onnx         for ONNX Runtime and all that read ONNX (opset 18)
+                 onnx-int8    the same of a network whose weights and inputs are quantised: kernels
+                              stored as int8, products marked so that runtimes compute in integers,
+                              biases rounded to the scale of their sums as these do
                  safetensors  arrays and config.json, which kd_jax.export.load reads
                  litert       for LiteRT (TensorFlow Lite) on phones: one image at a time, no loops
                               (extra litert; TensorFlow is not needed)

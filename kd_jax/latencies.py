@@ -33,11 +33,12 @@ BATCHES = (1, 8, 64)
 SECONDS = 0.5  # for each network and batch, in each process
 
 CONVENTION = (
-    "Median of timings of one call, raw images to logits, in float32, with the 10th and 90th "
-    "percentile. The networks of a process are timed in turns; each runtime and each number of "
-    "threads has a process of its own, one after another, so compare within these. A network with "
-    "masks alone does the work of a dense one, and gets no ratio. Memory is what XLA reserves for "
-    "intermediate results, without parameters. Energy is not measured."
+    "Median of timings of one call, raw images to logits, in float32 unless products are of "
+    "int8, with the 10th and 90th percentile. The networks of a process are timed in turns; each "
+    "runtime and each number of threads has a process of its own, one after another, so compare "
+    "within these. A network with masks alone does the work of a dense one, and gets no ratio. "
+    "Memory is what XLA reserves for intermediate results, without parameters. Energy is not "
+    "measured."
 )
 
 
@@ -160,6 +161,8 @@ def _write(
         if not extras.missing("onnx"):
             try:
                 write_onnx(own / FILES["onnx"], given)
+                if network.has_integers(given):
+                    write_onnx(own / FILES["onnx-int8"], network.in_integers(given))
             except UsageError as error:
                 lacking.add(stage)
                 note(f"{stage}: not timed by onnxruntime: {error}")

@@ -114,11 +114,12 @@ def _by_onnxruntime(asked: Question) -> Callable[[np.ndarray], tuple[Calls, dict
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = asked.threads
+    files = {name: Path(folder) / FILES["onnx"] for name, folder in asked.networks.items()}
+    whole = {n: file.with_name(FILES["onnx-int8"]) for n, file in files.items()}
+    files |= {f"{name}, {INT8}": file for name, file in whole.items() if file.exists()}
     sessions = {
-        name: onnxruntime.InferenceSession(
-            Path(folder) / FILES["onnx"], options, providers=["CPUExecutionProvider"]
-        )
-        for name, folder in asked.networks.items()
+        name: onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        for name, file in files.items()
     }
 
     def calls(images: np.ndarray) -> tuple[Calls, dict[str, dict]]:

@@ -27,8 +27,15 @@ __all__ += ["to_onnx"]
 FILES = {
     "stablehlo": "model.stablehlo",
     "onnx": "model.onnx",
+    "onnx-int8": "model.int8.onnx",
     "safetensors": exchange.ARRAYS,
     "litert": "model.tflite",
+}
+WRITERS = {
+    "stablehlo": write_stablehlo,
+    "onnx": write_onnx,
+    "onnx-int8": lambda path, given: write_onnx(path, network.in_integers(given)),
+    "litert": write_litert,
 }
 DEFAULT = ("stablehlo", "onnx", "safetensors")
 
@@ -82,6 +89,4 @@ def _write(form: str, path: Path, run: Run, stage: str, seed: int, given: Networ
     if form == "safetensors":
         exchange.write(path.parent, run, stage, seed, given)
     else:
-        {"stablehlo": write_stablehlo, "onnx": write_onnx, "litert": write_litert}[form](
-            path, given
-        )
+        WRITERS[form](path, given)

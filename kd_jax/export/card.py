@@ -25,6 +25,10 @@ USE = {
 
 session = onnxruntime.InferenceSession("model.onnx")
 (logits,) = session.run(None, {"images": images})""",
+    "onnx-int8": """import onnxruntime
+
+session = onnxruntime.InferenceSession("model.int8.onnx")
+(logits,) = session.run(None, {"images": images})  # products in int8 where the runtime has them""",
     "stablehlo": """from pathlib import Path
 
 from jax import export

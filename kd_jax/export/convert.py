@@ -13,7 +13,7 @@ import numpy as np
 from jax import export
 from jax.extend.core import Literal
 
-from kd_jax.export import rules_elementwise, rules_index, rules_linear, rules_shape
+from kd_jax.export import rules_elementwise, rules_index, rules_integer, rules_linear, rules_shape
 from kd_jax.export.graph import IR, OPSET, Graph, Tensor, Unsupported, constant
 from kd_jax.export.program import any_batch, needed
 from kd_jax.products import bind
@@ -174,5 +174,6 @@ RULES: dict[str, Rule] = {
     **rules_linear.RULES,
     **rules_shape.RULES,
     **rules_index.RULES,
+    **rules_integer.RULES,
     "scan": scan,
 }

@@ -59,7 +59,7 @@ def write(folder: Path, run: Run, stage: str, seed: int, network: Network) -> No
         "experiment": to_data(experiment),
     }
     arrays = {
-        n: np.ascontiguousarray(x) for n, x in named_leaves(network.snapshot.variables).items()
+        n: np.asarray(x, order="C") for n, x in named_leaves(network.snapshot.variables).items()
     }
     save_file(arrays, folder / ARRAYS, metadata={"format": "kd_jax"})
     write_json(folder / CONFIG, said)

@@ -7,6 +7,7 @@ from kd_jax.errors import UsageError
 NEEDED = {
     "stablehlo": (("flatbuffers",), "export"),
     "onnx": (("onnx", "onnxruntime"), "export"),
+    "onnx-int8": (("onnx", "onnxruntime"), "export"),
     "safetensors": ((), ""),
     "litert": (("litert_converter", "ai_edge_litert"), "litert"),
 }

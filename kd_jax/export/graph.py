@@ -26,6 +26,21 @@ class Unsupported(UsageError):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Integers:
+    """How a product of integers is meant: its input on a grid s (q − z) of int8, and the kernel as
+    int8, of which each output channel has a factor, the scale of what the product sums.
+
+    Attributes:
+      scale, zero: s and z.
+      factor: [O].
+    """
+
+    scale: np.ndarray
+    zero: np.ndarray
+    factor: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Product:
     """A convolution or a matrix product with constants that is not written yet, since a factor or a
@@ -37,6 +52,7 @@ class Product:
       kernel: [O, I, ...] of Conv, [I, O] of MatMul.
       bias: [O] or None.
       axis: of the result, along which channels lie; as it is named, not as it is held.
+      integers: where it is one of integers.
     """
 
     op: str
@@ -45,11 +61,23 @@ class Product:
     bias: np.ndarray | None
     axis: int
     attributes: dict[str, Any]
+    integers: Integers | None = None
 
     def scaled(self, factor: np.ndarray) -> "Product":
+        if self.integers is not None:
+            return self._scaled(self.integers, factor.astype(np.float32))
         by = factor if self.op == "MatMul" else factor.reshape(-1, *[1] * (self.kernel.ndim - 1))
         bias = None if self.bias is None else self.bias * factor
         return dataclasses.replace(self, kernel=self.kernel * by, bias=bias)
+
+    def _scaled(self, integers: Integers, by: np.ndarray) -> "Product":
+        """Integers stay as they are, but for their sign: no scale is below zero."""
+        sign = np.where(by < 0, -1, 1).astype(np.int8)
+        ones = (1,) * (self.kernel.ndim - 1)
+        kernel = self.kernel * (sign if self.op == "MatMul" else sign.reshape(-1, *ones))
+        scales = dataclasses.replace(integers, factor=integers.factor * np.abs(by))
+        bias = None if self.bias is None else self.bias * by
+        return dataclasses.replace(self, kernel=kernel, bias=bias, integers=scales)
 
     def shifted(self, shift: np.ndarray) -> "Product":
         bias = shift if self.bias is None else self.bias + shift
@@ -164,14 +192,44 @@ class Graph:
     def _write(self, x: Tensor) -> str:
         product = x.product
         assert product is not None
-        inputs = [product.x, self.constant(product.kernel)]
-        bias = [] if product.bias is None else [self.constant(product.bias)]
+        if product.integers is not None:
+            inputs, bias = self._on_grids(product, product.integers)
+        else:
+            inputs = [product.x, self.constant(product.kernel)]
+            bias = [] if product.bias is None else [self.constant(product.bias)]
         if product.op == "Conv":
             return self.node("Conv", inputs + bias, **product.attributes)
         if bias and len(x.shape) == 2:
             return self.node("Gemm", inputs + bias)
         made = self.node("MatMul", inputs)
         return self.node("Add", [made, *bias]) if bias else made
+
+    def _on_grids(self, product: Product, whole: Integers) -> tuple[list[str], list[str]]:
+        """(input and kernel, bias) as numbers of integers: what a runtime that computes in integers
+        knows by these pairs of quantising and its opposite, and any other computes in floats. Where
+        sums are requantised at once, they want a convolution's bias in int32 of their scale."""
+        step = [self.constant(whole.scale), self.constant(whole.zero)]
+        x = self.node("QuantizeLinear", [product.x, *step])
+        # A channel without a factor says nothing but its bias.
+        lone = whole.factor < np.finfo(np.float32).tiny
+        factor = np.where(lone, 1.0, whole.factor).astype(np.float32)
+        axis = 1 if product.op == "MatMul" else 0
+        alive = ~lone if axis else (~lone).reshape(-1, *[1] * (product.kernel.ndim - 1))
+
+        def numbers(q: np.ndarray, scale: np.ndarray, axis: int) -> str:
+            zeros = np.zeros(scale.shape, q.dtype)
+            given = [self.constant(c) for c in (q, scale, zeros)]
+            return self.node("DequantizeLinear", given, axis=axis)
+
+        kernel = numbers(product.kernel * alive, factor / whole.scale, axis)
+        pair = [self.node("DequantizeLinear", [x, *step]), kernel]
+        if product.bias is None:
+            return pair, []
+        if product.op == "MatMul":
+            return pair, [self.constant(product.bias.astype(np.float32))]
+        ends = np.iinfo(np.int32)
+        bias = np.clip(np.round(product.bias / factor.astype(float)), ends.min, ends.max)
+        return pair, [numbers(bias.astype(np.int32), factor, 0)]
 
     def tensor(
         self,

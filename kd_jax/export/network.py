@@ -1,6 +1,7 @@
 """What is exported: one seed's network of a finished stage, in float32, of images as they are
 stored."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from kd_jax.data import Split
 from kd_jax.datasets import Spec
 from kd_jax.errors import did_you_mean, require
 from kd_jax.forward import Model, Variables
+from kd_jax.quantize import integer, integers
+from kd_jax.quantize.network import INPUTS, grids
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
 
@@ -41,10 +44,40 @@ class Network:
 
 def logits(model: Model, variables: Variables, spec: Spec) -> Callable[[jax.Array], jax.Array]:
     def function(images: jax.Array) -> jax.Array:
-        said, _ = model.forward(variables, normalise(images, spec), train=False)
+        with in_full():
+            said, _ = model.forward(variables, normalise(images, spec), train=False)
         return said.logits.astype(jnp.float32)
 
     return function
+
+
+def in_full() -> contextlib.AbstractContextManager[None]:
+    """Products of all bits of float32: by default GPUs and TPUs round their factors to fewer, and a
+    file would say there what no other device says."""
+    return jax.default_matmul_precision("highest")
+
+
+def has_integers(network: Network) -> bool:
+    """Whether it has products that can be computed in integers."""
+    quantised = network.model.beneath is not None
+    return quantised and bool(grids(network.snapshot.variables)[INPUTS])
+
+
+def in_integers(network: Network) -> Network:
+    """The same with products of int8, and kernels stored as such.
+
+    Raises:
+      UsageError: no input of its layers is on a grid.
+    """
+    model, snapshot = network.model, network.snapshot
+    require(
+        has_integers(network),
+        "--format onnx-int8: nothing in this network is a product of integers: quantise the inputs "
+        "of its layers too (in a stage Quantize, --STAGE.inputs 8), or leave onnx-int8 out",
+    )
+    whole = integers(snapshot.variables)
+    kept = Snapshot(whole.pop("params"), whole, snapshot.masks)
+    return dataclasses.replace(network, model=integer(model), snapshot=kept)
 
 
 def in_float32(run: Run) -> Run:
@@ -93,7 +126,8 @@ def of_run(run: Run, stage: str, seed: int) -> Network:
 def predictions(run: Run, model: Model, snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
     """(logits [N, K], labels [N]) of the whole test split, by one seed's network."""
     predict = compiled.predictor(model, run.data.spec)
-    found, labels = metrics.predictions(
-        predict, jax.tree.map(lambda x: x[None], snapshot), run.data.test
-    )
+    with in_full():
+        found, labels = metrics.predictions(
+            predict, jax.tree.map(lambda x: x[None], snapshot), run.data.test
+        )
     return found[0], labels

@@ -1,4 +1,5 @@
-"""A network as one function of a batch of any size, calls and barriers taken out of it."""
+"""A network as one function of a batch of any size, calls and barriers taken out of it, but for
+products of integers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from jax.extend.core import Literal
 from kd_jax.errors import UsageError
 from kd_jax.products import CALLS, bind, inner
 from kd_jax.prune.structure_rules_calls import scan_counts
+from kd_jax.quantize.integer import PRODUCT
 
 Array = jax.Array
 SIZES = (3, 5)  # of the batches that a network is traced with
@@ -73,7 +75,10 @@ def _results(pair: Any, given: list[Any], batch: Any) -> list[Any]:
         return given
     if eqn.primitive.name in CALLS:
         (program, consts), (other, _) = (inner(e) for e in pair)
-        return _run((program, other), consts, given, batch)
+        call = lambda *given: _run((program, other), consts, given, batch)  # noqa: E731
+        call.__name__ = eqn.params.get("name", "")
+        # A product of integers stays a call, since some forms have a word for it.
+        return jax.jit(call)(*given) if call.__name__ == PRODUCT else call(*given)
     if eqn.primitive.name == "scan":
         return _scan(pair, given, batch)
     params = {

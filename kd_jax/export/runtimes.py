@@ -50,7 +50,13 @@ def litert(path: Path) -> Run:
     return lambda images: np.concatenate([run(images=x[None])["logits"] for x in images])
 
 
-RUNTIMES = {"onnx": onnx, "stablehlo": stablehlo, "safetensors": safetensors, "litert": litert}
+RUNTIMES = {
+    "onnx": onnx,
+    "onnx-int8": onnx,
+    "stablehlo": stablehlo,
+    "safetensors": safetensors,
+    "litert": litert,
+}
 
 
 def main(form: str, file: str, images: str, logits: str) -> None:
