@@ -1,10 +1,16 @@
 """Strictness for all tests: no silent broadcasting of ranks, warnings are errors, 8 CPU devices."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests count compilations, and leave nothing in the user's cache of programs.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# What one test compiled serves others, in this run: it leaves nothing in the user's cache.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="kd_jax_programs_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 # Compiling is most of what tests take, and optimising most of that.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
@@ -86,7 +92,7 @@ def optimised():
 @pytest.fixture(scope="module")
 def quick():
     """XLA optimises little, as in a smoke run: compiling is most of what small stages take."""
-    from kd_jax import cli
+    from kd_jax import cli_run
 
-    with cli._compiling(quick=True):
+    with cli_run._compiling(quick=True):
         yield

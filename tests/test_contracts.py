@@ -161,7 +161,10 @@ def test_devices_distil_like_one(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("allocation", ["layer", "global", "threshold", "std"])
+@pytest.mark.parametrize(
+    "allocation",
+    ["layer", "global", *(pytest.param(a, marks=pytest.mark.slow) for a in ("threshold", "std"))],
+)
 def test_devices_prune_like_one(allocation, layout):
     threshold = {"threshold": 0.2, "std": 0.8}.get(allocation, 0.0)
     stage = dataclasses.replace(tiny_runs.PRUNE, allocation=allocation, threshold=threshold)

@@ -20,7 +20,8 @@ print(jax.config.jax_compilation_cache_dir)
 
 
 def run(**environment):
-    allowed = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true"} | environment
+    allowed = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
+    allowed |= environment
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=allowed, capture_output=True, text=True, check=True
     )

@@ -86,7 +86,7 @@ def test_jit_computes_the_same(term):
 
 
 @each_term
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 def test_half_precision_stays_finite(term, dtype):
     loss, gradients = compiled(term, carried_by(term), lesson(dtype))
     assert loss.dtype == jnp.float32

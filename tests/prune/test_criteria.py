@@ -45,7 +45,8 @@ KEEP = {  # n − round(n·s) of n = 90, 360, 24 and of their sum, worked out by
 }
 
 each_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
-each_allocation = pytest.mark.parametrize("allocation", ["layer", "global", "threshold"])
+ALLOCATIONS = ("layer", "global", "threshold")
+each_allocation = pytest.mark.parametrize("allocation", ALLOCATIONS)
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +211,10 @@ def test_scores_are_the_same_under_jit_and_in_each_vmapped_seed(criterion):
 
 
 @each_criterion
-@each_allocation
+@pytest.mark.parametrize(
+    "allocation",
+    [pytest.param(a, marks=[pytest.mark.slow] * (a != "global")) for a in ALLOCATIONS],
+)
 def test_masks_are_the_same_under_jit_and_in_each_vmapped_seed(criterion, allocation):
     params = [_params(seed) for seed in range(3)]
     start = masks_lib.start(params[0])
