@@ -5,11 +5,10 @@ import os
 import pkgutil
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
-import jax
 from rich.console import Console
 
 import experiments
@@ -22,21 +21,18 @@ from kd_jax import (
     cli_latency,
     cli_list,
     cli_plan,
-    delivery,
+    cli_reproduce,
+    cli_run,
     extensions,
-    flags,
     hosts,
-    pipeline,
     report,
-    serialize,
-    summary,
     tables,
-    transfer,
 )
 from kd_jax.bench import command as bench
-from kd_jax.config import Experiment, smoke
+from kd_jax.config import Experiment
 from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
+from kd_jax.published import Figure
 from kd_jax.startup import keep_programs
 
 HELP = """Make deep networks small, by knowledge distillation, pruning and quantisation.
@@ -46,6 +42,8 @@ usage: python run.py [VERB] ...
   run NAME [--flags]   run an experiment, or go on with it; `run NAME --help` lists its flags
                        --smoke shrinks any of them to a check of less than a minute
                        --only STAGE ... runs just these stages and what they need
+  reproduce NAME       runs it, and shows what papers report beside what came out; without NAME:
+                       which experiments reproduce something
   plan NAME --topology v5e:4x4
                        what it would take on TPU chips that are not there: memory, work, time
   inspect NAME         what of its networks can be cut: channels, heads, hidden units
@@ -64,30 +62,13 @@ Without a verb: run digits. A verb's own flags: VERB --help.
 --use FILE.py, with any verb: losses, criteria, models, ... of your own.
 """
 
-RUN_HELP = """usage: python run.py run NAME [--smoke] [--FLAG VALUE ...]
-
-Runs an experiment, or goes on with it where it was interrupted; what is done is not done again.
-NAME is one of: {names}; or a file of your own, FILE.py, that has a CONFIG.
-
-  --smoke          a check of less than a minute: smallest models, few examples, two epochs
-  --only STAGE ... just these stages and what they need
-  --seeds N        how many runs with different seeds
-  --out FOLDER     where the run's folder goes (default: runs)
-  --hosts auto     train with other hosts that run the same command and share the folder; TPU
-                   slices, SLURM and Open MPI tell each its place, elsewhere:
-                   --hosts ADDRESS:PORT,COUNT,INDEX
-  --use FILE.py    add what a file of yours has in its tables TERMS, CRITERIA, STRUCTURES,
-                   SCHEDULES, PENALTIES, CALIBRATIONS, MODELS; flags then know it by name
-
-Every field of the experiment is a flag: python run.py run NAME --help lists them.
-"""
-
 
 def main(arguments: list[str]) -> int:
     """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
     keep_programs()
     verbs = {
         "run": _run,
+        "reproduce": _reproduce,
         "plan": lambda words, console: cli_plan.main(words, console, names(), preset),
         "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
         "explain": _explain,
@@ -146,52 +127,30 @@ def preset(name: str) -> Experiment:
     """The CONFIG of experiments/NAME.py, or of a file of one's own."""
     if name.endswith(".py"):
         return extensions.config(name)
+    return _module(name).CONFIG
+
+
+def _module(name: str) -> ModuleType:
     known = names()
     if name not in known:
         raise UsageError(f"unknown experiment {name!r}.{did_you_mean(name, known)}")
-    return importlib.import_module(f"experiments.{name}").CONFIG
+    return importlib.import_module(f"experiments.{name}")
+
+
+def published(name: str) -> tuple[tuple[Figure, ...], str]:
+    """What papers report of an experiment, its PUBLISHED, and what is to be said of that, its
+    REMARK."""
+    found = extensions.use(name, ("CONFIG",)) if name.endswith(".py") else _module(name)
+    return tuple(getattr(found, "PUBLISHED", ())), getattr(found, "REMARK", "")
 
 
 def _run(arguments: list[str], console: Console) -> None:
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(RUN_HELP.format(names=", ".join(names())), end="")
-        return
-    command = _command("run", arguments)
-    quick = "--smoke" in arguments
-    arguments = [word for word in arguments if word != "--smoke"]
-    if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"run takes an experiment's name first: {', '.join(names())}")
-    name, *rest = arguments
-    base = smoke(preset(name)) if quick else preset(name)
-    experiment = transfer.pinned(flags.parse(base, rest, f"python run.py run {name}"))
-    folder = pipeline.folder_of(experiment)
-    with closing(Screen(console)) as screen, _compiling(quick):
-        screen.line(f"{name} -> {folder}")
-        for line in serialize.describe(base, experiment):
-            screen.note(line)
-        run = pipeline.prepare(experiment, folder, screen)
-        pipeline.claim(experiment, folder)
-        pipeline.train(run, screen)
-        changes = ["--smoke"] * quick
-        changes += serialize.describe(serialize.what(base), serialize.what(experiment))
-        results = summary.summarise(run, command, screen, changes)
-        if hosts.first():
-            results = delivery.delivered(run, results, screen)
-            report.write(folder, results, summary.histories(run))
-        tables.show([results], console)
-        screen.line(f"table, plots and networks: {folder}")
+    cli_run.main(arguments, _command("run", arguments), console, names(), preset)
 
 
-@contextmanager
-def _compiling(quick: bool) -> Iterator[None]:
-    """With `quick`, XLA optimises little: compiling is most of what a check takes."""
-    option = "jax_disable_most_optimizations"
-    before = jax.config.read(option)
-    jax.config.update(option, quick or before)
-    try:
-        yield
-    finally:
-        jax.config.update(option, before)
+def _reproduce(arguments: list[str], console: Console) -> None:
+    command = _command("reproduce", arguments)
+    cli_reproduce.main(arguments, command, console, names(), preset, published)
 
 
 def _options(

@@ -120,7 +120,7 @@ def test_without_its_compiler_a_plan_names_the_extra(call, monkeypatch):
 
 # Mistakes ------------------------------------------------------------------------------------
 
-NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
+NAMES = "run takes an experiment's name first: cifar10_fast, "
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ NAMES = "run takes an experiment's name first: cifar10_kd_zoo, "
         (["run", ""], "unknown experiment ''."),
         (["run", "digit"], "unknown experiment 'digit'. Did you mean 'digits'?"),
         (["run", "cifar10-resnet"], "unknown experiment 'cifar10-resnet'. Did you mean"),
-        (["plan"], "plan takes an experiment's name first: cifar10_kd_zoo, "),
+        (["plan"], "plan takes an experiment's name first: cifar10_fast, "),
         (["plan", "digit"], "unknown experiment 'digit'. Did you mean 'digits'?"),
         (["plan", "digits"], "plan needs --topology, a slice such as v5e:4x4; chips: v4, v5e, "),
         (["plan", "digits", "--topology"], "--topology takes one value, but got none"),

@@ -51,6 +51,8 @@ plan
 sparse savings
 results explain
 environment noise labels figures delivery
+published
+reproduction
 export
 latency_worker
 latencies
@@ -60,7 +62,8 @@ plots_many
 plots tables
 plots_explain
 summary report progress bench plan_table
-cli_experiment cli_list
+cli_experiment cli_list cli_run
+cli_reproduce
 cli_plan cli_inspect cli_explain cli_encode cli_evaluate cli_export cli_latency
 cli
 """

@@ -108,9 +108,9 @@ def test_a_plan_is_of_one_setting():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from kd_jax import cli
+    from kd_jax import cli_run
 
-    with cli._compiling(quick=True):
+    with cli_run._compiling(quick=True):
         run = prepared(*SWEEP, folder=tmp_path_factory.mktemp("together"))
         pipeline.train(run, Silent())
         yield run

@@ -1,0 +1,126 @@
+"""MNIST: LeNet-300-100 as small as three papers made it, and then as small as it gets.
+
+1. Han et al. 2015: 92, 91 and 74 % of the three layers' weights go in rounds of pruning and
+retraining. 2. Han et al. 2016: those left share 64 values a layer, which are trained; as a file
+with entropy coding. 3. Guo et al. 2016: dynamic network surgery. 4. Beyond: a network of wider
+layers teaches it by shifted digits, it loses weights in all layers together while it is taught, and
+what is left shares few values, trained with the teacher at hand.
+
+Paper: Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural
+Networks", 2015, https://arxiv.org/abs/1506.02626; Han, Mao, Dally, "Deep Compression", 2016,
+https://arxiv.org/abs/1510.00149; Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs",
+2016, https://arxiv.org/abs/1608.04493.
+Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
+Cost: about an hour for three seeds on two CPU cores (from the speed of single steps)
+Command: python run.py reproduce mnist_papers_300_100
+Result: not run to the end yet.
+"""
+
+from typing import Any
+
+from kd_jax.augment import Augment
+from kd_jax.config import Distill, Experiment, Prune, Quantize, Train
+from kd_jax.datasets import Data
+from kd_jax.distill import KD
+from kd_jax.models import MODELS
+from kd_jax.optim import Optim
+from kd_jax.prune import DNS, Cubic, Iterative
+from kd_jax.published import Figure
+
+COMMON: dict[str, Any] = {"batch": 100, "evaluate_every": 5}
+DENSE = Optim(learning_rate=0.05, weight_decay=5e-4)
+LESS = Optim(learning_rate=0.005, weight_decay=1e-4)
+SHARED = Optim(learning_rate=0.0005)
+JITTER = Augment(shift=2)
+SOFT: dict[str, Any] = {
+    "teacher": "large",
+    "hard_weight": 0.1,
+    "terms": {"kd": KD(temperature=4.0, weight=0.9)},
+    "gradient_norms": False,
+    "augment": JITTER,
+}
+
+CONFIG = Experiment(
+    name="mnist_papers_300_100",
+    data=Data(name="mnist"),
+    teacher=MODELS["mlp_1200"],
+    student=MODELS["lenet_300_100"],
+    stages={
+        "train": Train(epochs=30, optim=DENSE, **COMMON),
+        "han": Prune(
+            start="train",
+            amounts=("dense1=0.92", "dense2=0.91", "classifier=0.74"),
+            schedule=Iterative(rounds=5),
+            epochs=40,
+            optim=LESS,
+            **COMMON,
+        ),
+        "deep": Quantize(start="han", values="codebook", bits=6, epochs=10, optim=SHARED, **COMMON),
+        "dns": Prune(
+            start="train",
+            allocation="std",
+            threshold=1.0,
+            schedule=DNS(),
+            epochs=46,
+            optim=LESS,
+            **COMMON,
+        ),
+        "large": Train(
+            model="teacher",
+            epochs=40,
+            optim=Optim(learning_rate=0.1, max_norm=3.5),
+            augment=JITTER,
+            **COMMON,
+        ),
+        "taught": Distill(epochs=40, optim=DENSE, **SOFT, **COMMON),
+        "least": Prune(
+            start="taught",
+            sparsity=0.98,
+            allocation="global",
+            schedule=Cubic(begin=0.0, end=0.6, every=100),
+            epochs=60,
+            optim=Optim(learning_rate=0.02, weight_decay=1e-5),
+            **SOFT,
+            **COMMON,
+        ),
+        "least_shared": Quantize(
+            start="least", values="codebook", bits=4, epochs=10, optim=SHARED, **SOFT, **COMMON
+        ),
+    },
+    compare=("train",),
+    seeds=3,
+)
+
+HAN, DEEP, DNS_ = "Han et al. 2015, table 3", "Han et al. 2016, table 1", "Guo et al. 2016, table 1"
+NO_WORSE = (None, 0.0)
+PUBLISHED = (
+    Figure(what="dense", stage="train", measure="error", published=1.64, source=HAN),
+    Figure(what="pruned", stage="han", measure="fewer", published=12.0, source=HAN),
+    Figure(what="pruned", stage="han", measure="error", published=1.59, source=HAN),
+    Figure(
+        what="pruned, over dense",
+        stage="han",
+        against="train",
+        measure="error",
+        published=-0.05,
+        source=HAN,
+        bar=NO_WORSE,
+    ),
+    Figure(what="deep compression", stage="deep", measure="smaller", published=40.0, source=DEEP),
+    Figure(what="deep compression", stage="deep", measure="error", published=1.58, source=DEEP),
+    Figure(what="surgery", stage="dns", measure="fewer", published=56.0, source=DNS_),
+    Figure(what="surgery", stage="dns", measure="error", published=1.99, source=DNS_),
+    Figure(
+        what="surgery, over dense",
+        stage="dns",
+        against="train",
+        measure="error",
+        published=-0.29,
+        source=DNS_,
+        bar=NO_WORSE,
+    ),
+    Figure(what="all together", stage="least_shared", measure="smaller"),
+    Figure(what="all together", stage="least_shared", measure="fewer"),
+    Figure(what="all together", stage="least_shared", measure="error"),
+    Figure(what="all together, over dense", stage="least_shared", against="train", measure="error"),
+)
