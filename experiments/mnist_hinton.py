@@ -3,25 +3,40 @@
 Paper: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
 https://arxiv.org/abs/1503.02531, section 3: teacher 2 x 1200 with dropout, weight constraints and
 jitter of two pixels, 67 test errors; student 2 x 800 without any of it, 146 alone and 74 distilled.
+Distilled without any 3, 206 errors, 133 of them on the 1,010 threes; once the bias of the 3 is
+raised by 3.5, 109, 14 of them on threes. Distilled on 7s and 8s alone, 47.3 % errors; once the
+biases of both are lowered by 7.6, 13.2 %.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: about 20 minutes a seed on two CPU cores (from the speed of two epochs of each stage)
+Cost: about 20 minutes a seed on two CPU cores for train, alone and distill (from the speed of two
+epochs of each)
 Command: python run.py run mnist_hinton
 Result: not run to the end yet.
 
 The paper gives neither optimizer nor length of training; those here are ours. The student sees the
-images as they are: what it learns of shifted digits, it learns from the teacher.
+images as they are: what it learns of shifted digits, it learns from the teacher. The paper chose by
+how much biases are shifted on the test set; here it is what makes the most validation examples
+right, among which every digit has its share.
 """
 
 import dataclasses
 
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Train
+from kd_jax.config import Distill, Experiment, Shift, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import KD
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
 
 SGD = Optim(learning_rate=0.1, momentum=0.9)
+# At a temperature of 20 the gradient is that of squared errors of logits: steps must be smaller.
+SOFT = Optim(learning_rate=0.02, momentum=0.9, warmup=400)
+DISTILL = Distill(
+    epochs=60,
+    optim=SOFT,
+    teacher="train",
+    hard_weight=0.1,
+    terms={"kd": KD(temperature=20.0, weight=0.9)},
+)
 
 CONFIG = Experiment(
     name="mnist_hinton",
@@ -36,13 +51,11 @@ CONFIG = Experiment(
             augment=Augment(shift=2),
         ),
         "alone": Train(epochs=60, optim=SGD),
-        "distill": Distill(
-            epochs=60,
-            optim=SGD,
-            teacher="train",
-            hard_weight=0.1,
-            terms={"kd": KD(temperature=20.0, weight=0.9)},
-        ),
+        "distill": DISTILL,
+        "without_3": dataclasses.replace(DISTILL, labels=(0, 1, 2, 4, 5, 6, 7, 8, 9)),
+        "without_3_shifted": Shift(start="without_3", classes=(3,)),
+        "only_7_8": dataclasses.replace(DISTILL, labels=(7, 8)),
+        "only_7_8_shifted": Shift(start="only_7_8", classes=(7, 8)),
     },
     together=False,
 )

@@ -25,7 +25,7 @@ from kd_jax.optim import Optim
 from kd_jax.prune import DNS, Cubic, Iterative
 from kd_jax.published import Figure
 
-COMMON: dict[str, Any] = {"batch": 100, "evaluate_every": 5}
+COMMON: dict[str, Any] = {"batch": 128, "evaluate_every": 5}
 DENSE = Optim(learning_rate=0.02, weight_decay=5e-4)
 LESS = Optim(learning_rate=0.002, weight_decay=1e-4)
 SHARED = Optim(learning_rate=0.0005)

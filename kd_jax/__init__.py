@@ -2,7 +2,7 @@
 
 from kd_jax import pretrained
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shift, Shrink, Train
 from kd_jax.data import load as load_data
 from kd_jax.datasets import Data
 from kd_jax.distill import KD, TERMS, Mixture
@@ -36,6 +36,7 @@ from kd_jax.prune import (
 from kd_jax.quantize import CALIBRATIONS, integer, integers
 from kd_jax.quantizing import quantised_network as quantised
 from kd_jax.reuse import reused
+from kd_jax.shifting import shifted
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
 from kd_jax.state import Snapshot, network
@@ -68,6 +69,7 @@ __all__ = [
     "Prune",
     "PruningLoss",
     "Quantize",
+    "Shift",
     "Shrink",
     "Slimming",
     "Snapshot",
@@ -98,6 +100,7 @@ __all__ = [
     "rebuild",
     "reused",
     "scores",
+    "shifted",
     "shrink",
     "trace",
 ]

@@ -14,7 +14,6 @@ from kd_jax import compiled, jobs, pipeline
 from kd_jax import state as state_lib
 from kd_jax.augment import Augment
 from kd_jax.batch import Batch
-from kd_jax.checks import train_size
 from kd_jax.config import Distill, Fuse, Gate, Quantize, Shrink
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
@@ -22,6 +21,7 @@ from kd_jax.ensembles import networks_of
 from kd_jax.fusion import joined
 from kd_jax.mutual import first
 from kd_jax.objective import no_metrics
+from kd_jax.portion import train_size
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.runs import Run
 from kd_jax.stage_settings import settings_of

@@ -13,6 +13,7 @@ from kd_jax.data import Dataset
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
+from kd_jax.portion import train_size
 from kd_jax.prune import Evidence, Learned, allocate, sensitivity
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, no_masks, start
@@ -25,16 +26,12 @@ def example_shape(data: Dataset) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *data.spec.shape), jnp.float32)
 
 
-def train_size(stage: Stage, data: Dataset) -> int:
-    """How many training examples a stage sees."""
-    return max(1, round(stage.fraction * len(data.train)))
-
-
 def check(
     stage: Stage, model: Model, data: Dataset, devices: Layout = 0, who: str = "", seeds: int = 1
 ) -> None:
     """Raises UsageError for what can't work, before any training; it begins with the name of the
     stage's field, or with a flag. `who` is what to call the model; so many seeds train at once."""
+    _check_labels(stage, data)
     size = train_size(stage, data)
     steps = stage.epochs * (size // stage.batch)
     require(
@@ -62,6 +59,27 @@ def check(
     if isinstance(stage, Prune):
         _check_prune(stage, model, data.spec.shape, variables["params"], steps)
         _check_criterion(stage, model, data, variables)
+
+
+def _check_labels(stage: Stage, data: Dataset) -> None:
+    if not stage.labels:
+        return
+    said = f"labels {' '.join(map(str, stage.labels))}"
+    classes = data.spec.classes
+    require(
+        all(0 <= label < classes for label in stage.labels),
+        f"{said}: {data.spec.name} has the labels 0 to {classes - 1}: name some of these",
+    )
+    require(
+        not data.streamed,
+        f"{said}: {data.spec.name} is streamed from disk, and which labels its examples have is "
+        "not known beforehand: leave labels out, or raise --data.memory-mb",
+    )
+    require(
+        train_size(stage, data) > 0,
+        f"{said}: none of the {len(data.train)} training examples has one of them: name others, or "
+        "raise --data.train-limit",
+    )
 
 
 def _check_prune(
@@ -120,7 +138,9 @@ def _check_criterion(stage: Prune, model: Model, data: Dataset, variables: Any) 
 def _left_by(stage: Stage, data: Dataset) -> str:
     """What makes the training examples as few as they are, and the fix."""
     held_out = len(data.validation)
+    labels = " ".join(map(str, stage.labels))
     causes = {
+        f"labels {labels}": bool(labels),
         f"fraction {stage.fraction:g}": stage.fraction < 1,
         "--data.train-limit": len(data.train) + held_out < data.ids_below,
         "--data.validation": held_out > len(data.train),

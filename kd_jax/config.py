@@ -10,6 +10,7 @@ import tyro
 from kd_jax.config_fuse import Fuse, check_members
 from kd_jax.config_gate import Gate
 from kd_jax.config_quantize import Quantize
+from kd_jax.config_shift import Shift
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Distill, Prune, Retrain, Stage, Train, variants
 from kd_jax.datasets import Data
@@ -26,6 +27,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Retrain",
+    "Shift",
     "Shrink",
     "Stage",
     "Train",
@@ -273,12 +275,12 @@ def smoke(experiment: Experiment) -> Experiment:
         name: dataclasses.replace(
             stage,
             epochs=min(stage.epochs, 2),
-            batch=min(stage.batch, 32),
+            batch=min(stage.batch, 8 if stage.labels else 32),  # of few labels there are few
             fraction=1.0,
             evaluate_every=1,
             weights="",  # of a larger network
             weights_sha256="",
-            optim=dataclasses.replace(stage.optim, warmup=min(stage.optim.warmup, 2)),
+            optim=dataclasses.replace(stage.optim, warmup=min(stage.optim.warmup, 1)),
             **_few_rounds(stage),
             **_roomy(stage),
         )

@@ -63,6 +63,8 @@ class Train:
     """Examples a step."""
     fraction: float = 1.0
     """Share of the training examples that this stage may see."""
+    labels: tuple[int, ...] = ()
+    """Labels whose examples the stage sees; empty: all. The fraction is then one of these."""
     optim: Optim = dataclasses.field(default_factory=Optim)
     augment: Augment = dataclasses.field(default_factory=Augment)
     label_smoothing: float = 0.0
@@ -88,6 +90,10 @@ class Train:
             value = getattr(self, name)
             require(value >= low, f"{name.replace('_', '-')} {value} must be at least {low}")
         require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
+        require(
+            len(set(self.labels)) == len(self.labels),
+            f"labels {' '.join(map(str, self.labels))}: one is named twice",
+        )
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")
         require(

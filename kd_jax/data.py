@@ -143,8 +143,9 @@ def streamed(config: Data, spec: Spec, train: Source, test: Source) -> Dataset:
 
 
 def outline(config: Data) -> Dataset:
-    """What `load` would give, in form alone: no example is read, and images, all black, take no
-    memory. Raises UsageError as `load` does, but sets of the table need not be prepared."""
+    """What `load` would give, in form alone: no example is read; images, all black, take no memory,
+    and labels go round the classes. Raises UsageError as `load` does, but sets of the table need
+    not be prepared."""
     spec = DATASETS.get(config.name)
     if spec is None:
         builder = sources.open_builder(config)
@@ -154,9 +155,9 @@ def outline(config: Data) -> Dataset:
         (train, test), side = spec.examples, config.image_size
         spec = dataclasses.replace(spec, size=(side, side) if side else spec.size)
     large = (train + test) * math.prod(spec.shape) > config.memory_mb * 2**20
-    black = lambda kind, *shape: np.broadcast_to(kind(0), shape)  # noqa: E731
+    black = lambda *shape: np.broadcast_to(np.uint8(0), shape)  # noqa: E731
     splits = [
-        Split(black(np.uint8, len(ids), *spec.shape), black(np.int32, len(ids)), ids)
+        Split(black(len(ids), *spec.shape), np.arange(len(ids), dtype=np.int32) % spec.classes, ids)
         for ids in choose(config, train, test)
     ]
     return Dataset(spec, *splits, streamed=large and config.name != "digits", ids_below=train)

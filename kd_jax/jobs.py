@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_jax import compiled, hosts, lessons
 from kd_jax.batch import Batch
-from kd_jax.checks import check, check_model, example_shape, train_size
+from kd_jax.checks import check, check_model, example_shape
 from kd_jax.config import Distill, Prune, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
@@ -23,6 +23,7 @@ from kd_jax.freezing import Patterns
 from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings, part_names
+from kd_jax.portion import shown, train_size
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.stage_settings import one_of, settings_of
 from kd_jax.state import Snapshot, TrainState
@@ -106,7 +107,8 @@ def check_variants(
     def static(stage: Stage) -> tuple:
         program = program_of(stage, model, data, teacher, devices)
         settings = jax.tree.structure(one_of(stage))
-        return program, train_size(stage, data), settings, event_steps(stage, program.steps)
+        seen = train_size(stage, data), stage.labels
+        return program, seen, settings, event_steps(stage, program.steps)
 
     first = static(variants[0])
     require(
@@ -229,13 +231,6 @@ def _resident(stage: Stage, program: Program, data: Dataset) -> Resident | None:
     part = shown(stage, data)
     arrays = (part.ids, part.inputs, part.labels)
     return Resident(*hosts.place(arrays, replicated(program.sharding)))
-
-
-def shown(stage: Stage, data: Dataset) -> Split:
-    """The training examples that a stage sees, of a set in memory; not copied."""
-    train, size = data.train, train_size(stage, data)
-    assert isinstance(train, Split)
-    return Split(inputs=train.inputs[:size], labels=train.labels[:size], ids=train.ids[:size])
 
 
 def streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Iterator[Batch]]:

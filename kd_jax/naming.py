@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Retrain, Shrink
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Retrain, Shift, Shrink
 from kd_jax.sweep import Variant
 
 DONE = {Prune: "pruned", Shrink: "shrunk", Gate: "gated", Quantize: "quantised"}
@@ -36,6 +36,8 @@ def _label(experiment: Experiment, stage: str) -> str:
         first = _label(experiment, before) if before else description.model
         done = next(word for kind, word in DONE.items() if isinstance(description, kind))
         return f"{first}, {done}" if "," in first else f"{first} and {done}"
+    if isinstance(description, Shift):
+        return f"{_label(experiment, description.start)}, biases shifted"
     if isinstance(description, Distill) and (description.taught or not description.terms):
         return _taught_label(experiment, stage, description)
     alone = description.model != "teacher" and experiment.teacher is not None

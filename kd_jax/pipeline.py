@@ -18,12 +18,13 @@ from kd_jax import (
     latency,
     quantizing,
     run_fusion,
+    shifting,
     shrinking,
     stages,
     transfer,
 )
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shrink
+from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shift, Shrink
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
@@ -86,6 +87,8 @@ def _check(run: Run) -> None:
             _check_terms(run, stage)
             if isinstance(description, Shrink) and not run.data.streamed:
                 shrinking.check(description, run.model(description.start), run.data)
+            if isinstance(description, Shift):
+                shifting.check(description, run.model(description.start), run.data)
         if run.members(stage)[0] == stage:
             _check_members(run, stage)
 
@@ -236,6 +239,10 @@ def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> S
     if found is not None and isinstance(descriptions[0], Quantize):
         report.note(f"{stages[0]}: choosing grids")
         return quantizing.begin(descriptions[0], run.model(starts[0]), run.data, found)
+    if found is not None and isinstance(descriptions[0], Shift):
+        found, by = shifting.shifted(descriptions[0], run.model(starts[0]), run.data, found)
+        report.note(f"{stages[0]}: {shifting.words(descriptions[0], by, seeds)}")
+        return found
     if found is None or not isinstance(descriptions[0], Shrink):
         return found
     first = run.groups.index(seeds) * len(seeds)

@@ -14,12 +14,12 @@ from jax.errors import JaxRuntimeError
 
 from kd_jax import ahead, pipeline, roofline, tree
 from kd_jax.ahead import Shapes
-from kd_jax.checks import train_size
 from kd_jax.chips import Slice
 from kd_jax.config import Experiment, Fuse
 from kd_jax.devices import bytes_each
 from kd_jax.errors import UsageError, require
 from kd_jax.platform import tracing_for
+from kd_jax.portion import train_size
 from kd_jax.roofline import Figures
 from kd_jax.runs import Run
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_jax import gating, many, naming, quantizing
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Fuse, Gate, Quantize, Shrink
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Quantize, Shift, Shrink
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
@@ -56,6 +56,8 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
+        if isinstance(self.experiment.stages[stage], Shift):
+            return (stage,)  # each of them begins with biases of its own
         # Settings that cut, gate, quantise or fuse differently differ in shapes.
         by = (self.gated_by(stage), self.quantised_by(stage))
         if self.shrunk(stage, by=self.variants) or any(one in self.variants for one in by):
@@ -261,7 +263,7 @@ class Run:
             named = [name for name in self.experiment.compare if name in before]
             return tuple(name for name in named if role(name) == role(stage))
         description = self.experiment.stages[stage]
-        if isinstance(description, (Shrink, Gate)):
+        if isinstance(description, (Shrink, Gate, Shift)):
             return (description.start,)
         if isinstance(description, Fuse):
             return tuple(name for name in description.of if name in order)

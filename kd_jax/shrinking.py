@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.augment import normalise, one_hot
-from kd_jax.checks import train_size
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import Train
 from kd_jax.data import Dataset, Split
 from kd_jax.distill import cross_entropy
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, Variables
+from kd_jax.portion import shown, train_size
 from kd_jax.prune import (
     CHANNEL_CRITERIA,
     Structure,
@@ -153,7 +153,7 @@ def examples(
     instead: str = "take scope group and a criterion of weights such as l2",
 ) -> list[tuple[jax.Array, jax.Array]]:
     """(inputs, labels) of the first of the stage's examples, as they are evaluated."""
-    train = data.train if isinstance(data.train, Split) else data.validation
+    train = shown(stage, data) if isinstance(data.train, Split) else data.validation
     require(
         isinstance(train, Split),
         f"{who} looks at data, and {data.spec.name} is streamed from disk: raise --data.memory-mb, "

@@ -15,8 +15,9 @@ from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Stage
 from kd_jax.data import Dataset, Split
 from kd_jax.errors import UsageError
-from kd_jax.jobs import Prepared, Taught, shown
+from kd_jax.jobs import Prepared, Taught
 from kd_jax.metrics import predictions
+from kd_jax.portion import shown
 from kd_jax.program import Teacher
 from kd_jax.replay import Replay, identity
 

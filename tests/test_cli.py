@@ -5,6 +5,7 @@ import pytest
 from calls import refused
 
 from kd_jax import chips, cli, cli_list, cli_plan, pipeline
+from kd_jax.config import smoke
 from kd_jax.progress import Screen
 
 # Verbs and help ------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ NAMES = "run takes an experiment's name first: cifar10_fast, "
         (
             [""],
             "unknown verb ''. Known: bench, encode, evaluate, explain, export, inspect, latency, "
-            "list, plan, report, run.",
+            "list, plan, report, reproduce, run.",
         ),
         (["--smoke"], "unknown verb '--smoke'."),
         (["run"], NAMES),
@@ -234,7 +235,7 @@ def test_a_damaged_run_is_refused(call, tmp_path, content):
 
 
 def test_a_run_that_is_not_finished_can_not_be_evaluated(call, tmp_path):
-    experiment = cli.smoke(cli.preset("digits"))
+    experiment = smoke(cli.preset("digits"))
     pipeline.claim(experiment, tmp_path)
     found = refused(call, "evaluate", tmp_path)
     assert found.startswith(f"{tmp_path}: stage 'train' is not finished: go on with it by ")

@@ -15,6 +15,11 @@ def module(name):
     return importlib.import_module(f"experiments.{name}")
 
 
+def command(name):
+    verb = "reproduce" if hasattr(module(name), "PUBLISHED") else "run"
+    return f"python run.py {verb} {name}"
+
+
 def test_the_experiments_are_all_there():
     assert {
         "digits",
@@ -36,7 +41,7 @@ def test_an_experiment_says_what_it_is(name):
     facts = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
     assert facts["Data"]
     assert facts["Cost"]
-    assert facts.get("Command", f"python run.py run {name}") == f"python run.py run {name}"
+    assert facts.get("Command", command(name)) == command(name)
 
 
 @pytest.mark.parametrize("name", cli.names())
@@ -84,6 +89,6 @@ def test_an_assistant_stands_between_and_generations_follow_one_another():
 @pytest.mark.parametrize("name", cli.names())
 def test_a_docstring_tells_paper_data_cost_and_command(name):
     text = importlib.import_module(f"experiments.{name}").__doc__
-    for fact in ("Paper: ", "Data: ", "Cost: ", f"Command: python run.py run {name}", "Result: "):
+    for fact in ("Paper: ", "Data: ", "Cost: ", f"Command: {command(name)}", "Result: "):
         assert f"\n{fact}" in text
     assert "TODO" not in text

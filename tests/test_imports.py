@@ -24,8 +24,9 @@ teacher devices state shares
 ensembles soups weights
 reuse mutual
 config_stages
-config_shrink config_gate config_quantize config_fuse
+config_shrink config_gate config_quantize config_shift config_fuse
 config objective metrics cka program zoo
+portion
 serialize learning lessons many events checkpoint
 checks step
 shrinking
@@ -37,7 +38,7 @@ quantizing
 compiled replay stage_settings
 loop
 jobs roofline
-taught fusion
+taught fusion shifting
 stages
 __init__
 logs flags startup extensions latency

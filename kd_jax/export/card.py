@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax import results as results_lib
-from kd_jax.config import Distill, Gate, Prune, Shrink
+from kd_jax.config import Distill, Gate, Prune, Shift, Shrink
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
 from kd_jax.export.check import Check
@@ -113,7 +113,9 @@ def _stage(run: Run, name: str) -> str:
         Prune: lambda: f", pruned to sparsity {given.sparsity:g}",  # type: ignore[union-attr]
         Shrink: lambda: ", channels cut for good",
         Gate: lambda: f", gated: {given.amount:g} of its units shut for each input",  # type: ignore[union-attr]
+        Shift: lambda: f", biases of the classes {' '.join(map(str, given.classes))} shifted",  # type: ignore[union-attr]
     }.get(type(given), lambda: "")()
+    how += f", on the labels {' '.join(map(str, given.labels))} alone" if given.labels else ""
     return f"{run.label(name)}: {from_}{by}{how}, {given.epochs:g} epochs"
 
 

@@ -1,0 +1,40 @@
+"""The stage that shifts biases of a classifier, as data."""
+
+import dataclasses
+import re
+from typing import ClassVar
+
+from kd_jax.config_stages import Train
+from kd_jax.errors import UsageError, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shift(Train):
+    """Add one number to the classifier's biases of some classes. A network that was shown other
+    examples of a class than it will meet, or none, takes too few for it, or too many (Hinton et al.
+    2015, section 3). With epochs it is trained on from there, on labels."""
+
+    epochs: int = 0
+    """Passes over the training examples; 0: nothing is trained."""
+    classes: tuple[int, ...] = ()
+    """Labels whose biases are shifted, all by the same."""
+    by: float | None = None
+    """By how much; None: by what makes the most validation examples right, found for each seed."""
+    bias: str = "classifier/bias$"
+    """Regular expression of the parameter."""
+
+    least_epochs: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.start), "start is empty: name the stage whose network is to be shifted")
+        listed = " ".join(map(str, self.classes))
+        require(bool(self.classes), "classes is empty: name those whose biases are to be shifted")
+        require(
+            len(set(self.classes)) == len(self.classes), f"classes {listed}: one is named twice"
+        )
+        try:
+            re.compile(self.bias)
+        except re.error as error:
+            message = f"bias {self.bias!r} is no regular expression ({error}): correct it"
+            raise UsageError(message) from error
