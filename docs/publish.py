@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_jax import notes, report, reproduction, tables
+from kd_jax import cli, notes, report, reproduction, tables
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,8 +43,13 @@ def reproductions(docs: Path) -> list[reproduction.Reproduction]:
 
 
 def results_page(found: Sequence[reproduction.Reproduction]) -> str:
-    """docs/results.md."""
+    """docs/results.md: what was run, and then what papers report of what was not."""
+    there = {one.experiment for one in found}
     parts = [f"## {one.experiment}\n\n{reproduction.markdown(one)}" for one in found]
+    for name in cli.names():
+        figures, _ = cli.published(name)
+        if name not in there and any(figure.published is not None for figure in figures):
+            parts.append(f"## {name}: not run here\n\n{reproduction.not_run(figures)}")
     head = "# Papers: theirs and ours\n\nMade by `run.py reproduce`; no number is typed by hand.\n"
     return "\n".join([head, *parts])
 
@@ -71,9 +76,8 @@ def main(run: Path) -> None:
     path = ROOT / "README.md"
     text = with_table(path.read_text(encoding="utf-8"), results.experiment, readme_table(results))
     found = reproductions(folder.parent)
-    if found:
-        (folder.parent / "results.md").write_text(results_page(found), encoding="utf-8")
-        text = with_table(text, PAPERS, papers_table(found))
+    (folder.parent / "results.md").write_text(results_page(found), encoding="utf-8")
+    text = with_table(text, PAPERS, papers_table(found))
     path.write_text(text, encoding="utf-8")
 
 

@@ -91,7 +91,7 @@ CONFIG = Experiment(
     seeds=3,
 )
 
-HAN, DEEP, DNS_ = "Han et al. 2015, table 3", "Han et al. 2016, table 1", "Guo et al. 2016, table 1"
+HAN, DEEP, SURGERY = (f"{paper}, table 1" for paper in ("Han 2015", "Han 2016", "Guo 2016"))
 NO_WORSE = (None, 0.0)
 PUBLISHED = (
     Figure(what="dense", stage="train", measure="error", published=1.64, source=HAN),
@@ -108,15 +108,15 @@ PUBLISHED = (
     ),
     Figure(what="deep compression", stage="deep", measure="smaller", published=40.0, source=DEEP),
     Figure(what="deep compression", stage="deep", measure="error", published=1.58, source=DEEP),
-    Figure(what="surgery", stage="dns", measure="fewer", published=56.0, source=DNS_),
-    Figure(what="surgery", stage="dns", measure="error", published=1.99, source=DNS_),
+    Figure(what="surgery", stage="dns", measure="fewer", published=56.0, source=SURGERY),
+    Figure(what="surgery", stage="dns", measure="error", published=1.99, source=SURGERY),
     Figure(
         what="surgery, over dense",
         stage="dns",
         against="train",
         measure="error",
         published=-0.29,
-        source=DNS_,
+        source=SURGERY,
         bar=NO_WORSE,
     ),
     Figure(what="all together", stage="least_shared", measure="smaller"),

@@ -14,6 +14,7 @@ from kd_jax.datasets import DATASETS, Data, Spec
 from kd_jax.errors import UsageError, require
 from kd_jax.splits import choose, permutation
 from kd_jax.stream import Source, View
+from kd_jax.synthetic import synthetic
 from kd_jax.units import amount
 
 Progress = Callable[[int, int], None]
@@ -70,6 +71,9 @@ def load(config: Data, on_progress: Progress | None = None) -> Dataset:
       UsageError: there is no such set, it isn't prepared, it isn't one of classified images, or
         its images vary in size and no size is given.
     """
+    if config.synthetic:
+        spec, *parts = synthetic(config)
+        return in_memory(config, spec, *(Split(*p, _ids(len(p[1]))) for p in parts))
     if config.name == "digits":
         pixels = 1797 * config.image_size**2  # of a byte each
         require(
@@ -122,9 +126,13 @@ def digits(image_size: int = 0) -> tuple[Spec, Split, Split]:
     train, test = order[:1000], order[1000:]
     return (
         spec,
-        Split(images[train], labels[train], np.arange(len(train), dtype=np.int32)),
-        Split(images[test], labels[test], np.arange(len(test), dtype=np.int32)),
+        Split(images[train], labels[train], _ids(len(train))),
+        Split(images[test], labels[test], _ids(len(test))),
     )
+
+
+def _ids(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.int32)
 
 
 def in_memory(config: Data, spec: Spec, train: Split, test: Split) -> Dataset:

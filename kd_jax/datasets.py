@@ -90,6 +90,14 @@ DATASETS: dict[str, Spec] = {
         size=(32, 32),
         examples=(50_000, 10_000),
     ),
+    "imagenet2012": Spec(
+        name="imagenet2012",
+        classes=1000,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        note="Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, 2015",
+        examples=(1_281_167, 50_000),
+    ),
 }
 """The sets whose numbers are written down here. Any other image classification set of
 tensorflow-datasets works by its name: its Spec is made from what is stored."""
@@ -108,6 +116,9 @@ class Data:
     dir: str = dataclasses.field(default="", metadata={"where": True})
     """Where tensorflow-datasets keeps its sets. Empty: its own default, ~/tensorflow_datasets
     or $TFDS_DATA_DIR."""
+    synthetic: bool = False
+    """Made-up images in the form of the set, instead of it: to try things where it is not
+    prepared. Their accuracies mean nothing."""
     validation: float = 0.1
     """The fraction of the training examples held out to choose by. Test is read at the end."""
     train_limit: int = 0

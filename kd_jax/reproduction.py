@@ -21,6 +21,7 @@ from kd_jax.units import duration
 
 FILE = "reproduction.json"
 FORMAT = 1
+RULE = ("---", "---:", "---", "---:", "---:", "---", "---:")
 HEAD = ("what", "published", "source", "ours", "difference", "verdict", "cost")
 
 
@@ -155,6 +156,17 @@ def cells(found: Found) -> tuple[str, ...]:
     return found.what, known, found.source or "–", ours, apart, found.verdict, cost
 
 
+def not_run(figures: Sequence[Figure]) -> str:
+    """The same table of an experiment that was not run: what is published alone."""
+    rows = [HEAD, RULE]
+    for figure in figures:
+        kind = KINDS[figure.measure]
+        if figure.published is not None:
+            known = f"{figure.published:,.{kind.decimals}f}{kind.unit}"
+            rows.append((figure.what, known, figure.source, "not run", "–", "–", "–"))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
 def notes(found: Reproduction) -> list[str]:
     """What is to be known beside the table."""
     here, data = found.environment, found.data
@@ -171,7 +183,6 @@ def notes(found: Reproduction) -> list[str]:
 
 
 def markdown(found: Reproduction) -> str:
-    rule = ["---", "---:", "---", "---:", "---:", "---", "---:"]
-    rows = [HEAD, rule, *map(cells, found.figures)]
+    rows = [HEAD, RULE, *map(cells, found.figures)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n" + "".join(f"\n{text}\n" for text in notes(found))

@@ -14,7 +14,8 @@ def test_table_is_consistent(name):
     assert spec.name == name
     assert spec.classes >= 2
     assert spec.note
-    assert len(spec.mean) == len(spec.std) == spec.shape[-1]
+    assert len(spec.mean) == len(spec.std)
+    assert spec.size is None or spec.shape == (*spec.size, len(spec.mean))
     assert all(0 < m < 1 for m in spec.mean)
     assert all(0 < s < 0.5 for s in spec.std)
     assert hash(spec) == hash(dataclasses.replace(spec))

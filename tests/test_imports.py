@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOW = """
 errors tree randomness batch units hlo platform
 products datasets values typed chips traffic
-splits stream sources cache hosts
+splits stream sources cache hosts synthetic
 data randaugment
 augment
 freezing
@@ -53,7 +53,7 @@ sparse savings
 results explain
 environment noise labels figures delivery
 published
-reproduction
+reproduction benchmark
 export
 latency_worker
 latencies

@@ -171,6 +171,7 @@ def test_the_outline_has_the_form_of_what_is_read():
         "fashion_mnist": (60_000, 10_000),
         "cifar10": (50_000, 10_000),
         "cifar100": (50_000, 10_000),
+        "imagenet2012": (1_281_167, 50_000),
     }
 
 

@@ -73,10 +73,23 @@ def test_other_commands(command, tmp_path, monkeypatch, capsys):
     assert status == 0, capsys.readouterr().err
 
 
-def test_table_is_generated_from_the_stored_results():
+@pytest.fixture(scope="module")
+def publish():
     spec = importlib.util.spec_from_file_location("publish", ROOT / "docs/publish.py")
-    publish = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(publish)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_papers_are_those_of_the_stored_results(publish):
+    found = publish.reproductions(ROOT / "docs")
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert page == publish.results_page(found)
+    assert publish.with_table(README, publish.PAPERS, publish.papers_table(found)) == README
+    assert "## imagenet_resnet34_resnet18: not run here" in page
+
+
+def test_table_is_generated_from_the_stored_results(publish):
     found = results.read(ROOT / "docs/digits")
     assert publish.with_table(README, "digits", publish.readme_table(found)) == README
     assert found.command == "python run.py run digits"

@@ -1,5 +1,6 @@
 """The smallest experiment that has all kinds of stages, and data that need no reading."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,10 @@ def tiny(**changes) -> Experiment:
     return Experiment(**{**fields, **changes})
 
 
-def fake_data(name: str, count: int = 400) -> Dataset:
+def fake_data(name: str, count: int = 400, side: int = 0) -> Dataset:
     """Black images in the form of a known set, whose labels go round the classes."""
     spec = DATASETS[name]
+    spec = dataclasses.replace(spec, size=(side, side)) if side else spec
     ids = np.arange(count, dtype=np.int32)
     split = Split(np.zeros((count, *spec.shape), np.uint8), ids % spec.classes, ids)
     return Dataset(spec, split, split, split, streamed=False, ids_below=count)
