@@ -5,7 +5,7 @@ import json
 import pytest
 from calls import refused
 
-from kd_jax import cli, extensions, pipeline, serialize
+from kd_jax import cli, extensions, flags, pipeline, serialize
 
 LOSS = '''
 import jax.numpy as jnp
@@ -94,7 +94,7 @@ def test_what_is_computed_depends_on_the_files_text(file):
     names = []
     for text in (LOSS, LOSS.replace("mean_k", "mean over k"), LOSS):
         extensions.use(file(text))
-        experiment = cli.flags.parse(cli.preset("digits"), ["--distill.terms", "margins"], "")
+        experiment = flags.parse(cli.preset("digits"), ["--distill.terms", "margins"], "")
         names.append(serialize.fingerprint(experiment))
     assert names[0] == names[2] != names[1]
 
