@@ -112,8 +112,8 @@ def _require_prepared(config: Data, builder: Any) -> None:
         builder.is_prepared() and bool(builder.info.splits),
         f"--data.name {config.name}: not prepared, looked in {builder.data_path}. Either prepare "
         f'it once: pip install "kd-jax[prepare]" && {_prepare_command(config.name, config.dir)}; '
-        f"or say where it is: --data.dir {holder}"
-        f"{'; or, to try things, --data.synthetic True' * (config.name in DATASETS)}",
+        f"{'or, to try things, --data.synthetic True; ' * (config.name in DATASETS)}"
+        f"or say where it is: --data.dir {holder}",
     )
     stored = builder.info.file_format.value if builder.info.file_format else "nothing known"
     require(

@@ -174,12 +174,12 @@ def test_smoke_is_small_valid_and_the_same_kind_of_experiment(name):
     assert small.data.train_limit <= 320
     assert small.data.test_limit <= 200
     assert smoke(small) == small
-    data = fake_data(full.data.name, small.data.train_limit)
+    data = fake_data(full.data.name, small.data.train_limit, small.data.image_size)
     for name, stage in small.stages.items():
         assert stage.epochs == min(full.stages[name].epochs, 2)
         assert stage.batch <= 32
         config = getattr(small, stage.model)
-        checks.check(stage, from_linen(config.build(10, "float32")), data)
+        checks.check(stage, from_linen(config.build(data.spec.classes, "float32")), data)
 
 
 def test_smoke_keeps_smaller_settings():
