@@ -14,8 +14,9 @@ from jax import export
 from jax.extend.core import Literal
 
 from kd_jax.export import rules_elementwise, rules_index, rules_integer, rules_linear, rules_shape
-from kd_jax.export.graph import IR, OPSET, Graph, Tensor, Unsupported, constant
+from kd_jax.export.graph import IR, OPSET, Graph
 from kd_jax.export.program import any_batch, needed
+from kd_jax.export.tensors import Tensor, Unsupported, constant
 from kd_jax.products import bind
 from kd_jax.prune.structure_rules_calls import scan_counts
 

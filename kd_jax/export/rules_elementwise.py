@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.export.graph import Dim, Graph, Tensor, Unsupported
+from kd_jax.export.graph import Graph
+from kd_jax.export.tensors import Dim, Tensor, Unsupported
 from kd_jax.products import bind
 
 Names = list[str]

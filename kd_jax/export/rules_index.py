@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.export.graph import Graph, Tensor, Unsupported
+from kd_jax.export.graph import Graph
 from kd_jax.export.rules_shape import cut, squeezed
+from kd_jax.export.tensors import Tensor, Unsupported
 
 
 def gather(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.export.graph import Graph, Integers, Product, Tensor, Unsupported
+from kd_jax.export.graph import Graph
+from kd_jax.export.tensors import Integers, Product, Tensor, Unsupported
 from kd_jax.products import inner
 from kd_jax.quantize.integer import PRODUCT
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.export.graph import Graph, Product, Tensor, Unsupported
+from kd_jax.export.graph import Graph
+from kd_jax.export.tensors import Product, Tensor, Unsupported
 
 
 def conv(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.export.graph import Dim, Graph, Tensor, Unsupported, constant
+from kd_jax.export.graph import Graph
 from kd_jax.export.rules_elementwise import common
+from kd_jax.export.tensors import Dim, Tensor, Unsupported, constant
 
 
 def reshape(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:
