@@ -1,10 +1,10 @@
 """MNIST: LeNet-300-100 as small as three papers made it, and then as small as it gets.
 
 1. Han et al. 2015: 92, 91 and 74 % of the three layers' weights go in rounds of pruning and
-retraining. 2. Han et al. 2016: those left share 64 values a layer, which are trained; as a file
-with entropy coding. 3. Guo et al. 2016: dynamic network surgery. 4. Beyond: a network of wider
-layers teaches it by shifted digits, it loses weights in all layers together while it is taught, and
-what is left shares few values, trained with the teacher at hand.
+retraining. 2. Han et al. 2016: those left share 32 values a layer (the paper: 64), which are
+trained; as a file with entropy coding. 3. Guo et al. 2016: dynamic network surgery. 4. Beyond: a
+network of wider layers teaches it by shifted digits, it loses weights in all layers together while
+it is taught, and what is left shares few values, trained with the teacher at hand.
 
 Paper: Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural
 Networks", 2015, https://arxiv.org/abs/1506.02626; Han, Mao, Dally, "Deep Compression", 2016,
@@ -13,7 +13,10 @@ https://arxiv.org/abs/1510.00149; Guo, Yao, Chen, "Dynamic Network Surgery for E
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
 Cost: about an hour for three seeds on two CPU cores (from the speed of single steps)
 Command: python run.py reproduce mnist_papers_300_100
-Result: not run to the end yet.
+Result: docs/results.md, of the first three stages (--only deep): 12 times fewer parameters at
+1.67 ± 0.04 % errors, where the dense network makes 1.57 ± 0.02 %; as a file 41.7 times smaller at
+1.70 ± 0.08 %. So compression is the papers', and the errors are not: theirs fell below the dense
+network's. Surgery and what goes beyond were not run yet.
 """
 
 from typing import Any
@@ -29,8 +32,8 @@ from kd_jax.published import Figure
 
 COMMON: dict[str, Any] = {"batch": 128, "evaluate_every": 5}
 DENSE = Optim(learning_rate=0.05, weight_decay=5e-4)
-LESS = Optim(learning_rate=0.005, weight_decay=1e-4)
-SHARED = Optim(learning_rate=0.0005)
+LESS = Optim(learning_rate=0.03, weight_decay=5e-4)
+SHARED = Optim(learning_rate=0.002)
 JITTER = Augment(shift=2)
 SOFT: dict[str, Any] = {
     "teacher": "large",
@@ -42,7 +45,7 @@ SOFT: dict[str, Any] = {
 
 CONFIG = Experiment(
     name="mnist_papers_300_100",
-    data=Data(name="mnist"),
+    data=Data(name="mnist", validation=0.05),
     teacher=MODELS["mlp_1200"],
     student=MODELS["lenet_300_100"],
     stages={
@@ -51,11 +54,11 @@ CONFIG = Experiment(
             start="train",
             amounts=("dense1=0.92", "dense2=0.91", "classifier=0.74"),
             schedule=Iterative(rounds=5),
-            epochs=40,
+            epochs=60,
             optim=LESS,
             **COMMON,
         ),
-        "deep": Quantize(start="han", values="codebook", bits=6, epochs=10, optim=SHARED, **COMMON),
+        "deep": Quantize(start="han", values="codebook", bits=5, epochs=10, optim=SHARED, **COMMON),
         "dns": Prune(
             start="train",
             allocation="std",
@@ -124,3 +127,7 @@ PUBLISHED = (
     Figure(what="all together", stage="least_shared", measure="error"),
     Figure(what="all together, over dense", stage="least_shared", against="train", measure="error"),
 )
+REMARK = """
+Rates and weight decay were chosen by the validation accuracy of one seed, from a handful. Of the
+training images a twentieth is held out. The machine had other work while it trained.
+"""
