@@ -19,6 +19,7 @@ right, among which every digit has its share.
 """
 
 import dataclasses
+from typing import Any
 
 from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Shift, Train
@@ -61,71 +62,21 @@ CONFIG = Experiment(
     together=False,
 )
 
-SOURCE = "Hinton et al. 2015, section 3"
-PUBLISHED = (
-    Figure(
-        what="teacher", stage="train", measure="errors", published=67, source=SOURCE, bar=(None, 80)
-    ),
-    Figure(
-        what="student alone",
-        stage="alone",
-        measure="errors",
-        published=146,
-        source=SOURCE,
-        bar=(120, 170),
-    ),
-    Figure(
-        what="student distilled",
-        stage="distill",
-        measure="errors",
-        published=74,
-        source=SOURCE,
-        bar=(None, 85),
-    ),
-    Figure(
-        what="distilled without 3s",
-        stage="without_3",
-        measure="errors",
-        published=206,
-        source=SOURCE,
-    ),
-    Figure(
-        what="distilled without 3s, on 3s",
-        stage="without_3",
-        measure="class_errors",
-        classes=(3,),
-        published=133,
-        source=SOURCE,
-    ),
-    Figure(
-        what="..., its bias raised",
-        stage="without_3_shifted",
-        measure="errors",
-        published=109,
-        source=SOURCE,
-    ),
-    Figure(
-        what="..., its bias raised, on 3s",
-        stage="without_3_shifted",
-        measure="class_errors",
-        classes=(3,),
-        published=14,
-        source=SOURCE,
-    ),
-    Figure(
-        what="distilled on 7s and 8s alone",
-        stage="only_7_8",
-        measure="error",
-        published=47.3,
-        source=SOURCE,
-    ),
-    Figure(
-        what="..., their biases lowered",
-        stage="only_7_8_shifted",
-        measure="error",
-        published=13.2,
-        source=SOURCE,
-    ),
+ON_3S: dict[str, Any] = {"measure": "class_errors", "classes": (3,)}
+FIGURES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("teacher", "train", {"measure": "errors", "published": 67, "bar": (None, 80)}),
+    ("student alone", "alone", {"measure": "errors", "published": 146, "bar": (120, 170)}),
+    ("student distilled", "distill", {"measure": "errors", "published": 74, "bar": (None, 85)}),
+    ("distilled without 3s", "without_3", {"measure": "errors", "published": 206}),
+    ("distilled without 3s, on 3s", "without_3", ON_3S | {"published": 133}),
+    ("..., its bias raised", "without_3_shifted", {"measure": "errors", "published": 109}),
+    ("..., its bias raised, on 3s", "without_3_shifted", ON_3S | {"published": 14}),
+    ("distilled on 7s and 8s alone", "only_7_8", {"measure": "error", "published": 47.3}),
+    ("..., their biases lowered", "only_7_8_shifted", {"measure": "error", "published": 13.2}),
+)
+PUBLISHED = tuple(
+    Figure(what=what, stage=stage, source="Hinton et al. 2015, section 3", **fields)
+    for what, stage, fields in FIGURES
 )
 REMARK = """
 The paper gives neither optimizer nor length of training, and chose the shift of biases on the test

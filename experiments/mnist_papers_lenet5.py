@@ -13,31 +13,17 @@ Command: python run.py reproduce mnist_papers_lenet5
 Result: not run to the end yet.
 """
 
-from typing import Any
-
-from kd_jax.augment import Augment
+from experiments.mnist_papers_300_100 import COMMON, JITTER, SOFT, figures
 from kd_jax.config import Distill, Experiment, Prune, Quantize, Train
 from kd_jax.datasets import Data
-from kd_jax.distill import KD
 from kd_jax.models import MODELS
 from kd_jax.models.lenet import LeNet
 from kd_jax.optim import Optim
 from kd_jax.prune import DNS, Cubic, Iterative
-from kd_jax.published import Figure
 
-COMMON: dict[str, Any] = {"batch": 128, "evaluate_every": 5}
 DENSE = Optim(learning_rate=0.02, weight_decay=5e-4)
 LESS = Optim(learning_rate=0.002, weight_decay=1e-4)
 SHARED = Optim(learning_rate=0.0005)
-JITTER = Augment(shift=2)
-SOFT: dict[str, Any] = {
-    "teacher": "large",
-    "hard_weight": 0.1,
-    "terms": {"kd": KD(temperature=4.0, weight=0.9)},
-    "gradient_norms": False,
-    "augment": JITTER,
-}
-
 CONFIG = Experiment(
     name="mnist_papers_lenet5",
     data=Data(name="mnist"),
@@ -92,36 +78,4 @@ CONFIG = Experiment(
     together=False,
 )
 
-HAN, DEEP, SURGERY = (f"{paper}, table 1" for paper in ("Han 2015", "Han 2016", "Guo 2016"))
-NO_WORSE = (None, 0.0)
-PUBLISHED = (
-    Figure(what="dense", stage="train", measure="error", published=0.80, source=HAN),
-    Figure(what="pruned", stage="han", measure="fewer", published=12.0, source=HAN),
-    Figure(what="pruned", stage="han", measure="error", published=0.77, source=HAN),
-    Figure(
-        what="pruned, over dense",
-        stage="han",
-        against="train",
-        measure="error",
-        published=-0.03,
-        source=HAN,
-        bar=NO_WORSE,
-    ),
-    Figure(what="deep compression", stage="deep", measure="smaller", published=39.0, source=DEEP),
-    Figure(what="deep compression", stage="deep", measure="error", published=0.74, source=DEEP),
-    Figure(what="surgery", stage="dns", measure="fewer", published=108.0, source=SURGERY),
-    Figure(what="surgery", stage="dns", measure="error", published=0.91, source=SURGERY),
-    Figure(
-        what="surgery, over dense",
-        stage="dns",
-        against="train",
-        measure="error",
-        published=0.0,
-        source=SURGERY,
-        bar=NO_WORSE,
-    ),
-    Figure(what="all together", stage="least_shared", measure="smaller"),
-    Figure(what="all together", stage="least_shared", measure="fewer"),
-    Figure(what="all together", stage="least_shared", measure="error"),
-    Figure(what="all together, over dense", stage="least_shared", against="train", measure="error"),
-)
+PUBLISHED = figures(0.80, (12.0, 0.77, -0.03), (39.0, 0.74), (108.0, 0.91, 0.0))

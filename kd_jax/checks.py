@@ -1,6 +1,7 @@
 """Whether a stage, its model and its data fit together: all that can be known before training."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -61,15 +62,20 @@ def check(
         _check_criterion(stage, model, data, variables)
 
 
+def require_labels(said: str, labels: Iterable[int], data: Dataset) -> None:
+    """Raises UsageError, which begins with what was `said`, where the data have no such labels."""
+    last = data.spec.classes - 1
+    require(
+        all(0 <= label <= last for label in labels),
+        f"{said}: {data.spec.name} has the labels 0 to {last}: name some of these",
+    )
+
+
 def _check_labels(stage: Stage, data: Dataset) -> None:
     if not stage.labels:
         return
     said = f"labels {' '.join(map(str, stage.labels))}"
-    classes = data.spec.classes
-    require(
-        all(0 <= label < classes for label in stage.labels),
-        f"{said}: {data.spec.name} has the labels 0 to {classes - 1}: name some of these",
-    )
+    require_labels(said, stage.labels, data)
     require(
         not data.streamed,
         f"{said}: {data.spec.name} is streamed from disk, and which labels its examples have is "

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kd_jax import cli_run, hosts, reproduction
 from kd_jax.config import Experiment
-from kd_jax.errors import require
+from kd_jax.errors import UsageError, require
 from kd_jax.progress import Screen
 from kd_jax.published import Figure
 
@@ -40,8 +40,9 @@ def main(
         return
     name = next((word for word in arguments if not word.startswith("-")), "")
     figures, remark = published(name) if name else ((), "")
-    known = ", ".join(n for n in names if published(n)[0])
-    require(not name or bool(figures), f"reproduce {name}: it has no PUBLISHED: take {known}")
+    if name and not figures:
+        known = ", ".join(n for n in names if published(n)[0])
+        raise UsageError(f"reproduce {name}: it has no PUBLISHED: take {known}")
     with closing(Screen(console)) as screen:
         run, results = cli_run.made("reproduce", arguments, command, screen, names, preset)
         if not hosts.first():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax import compiled, many
-from kd_jax.checks import check_model
+from kd_jax.checks import check_model, require_labels
 from kd_jax.config_shift import Shift
 from kd_jax.data import Dataset
 from kd_jax.errors import require
@@ -55,10 +55,7 @@ def check(stage: Shift, model: Model, data: Dataset) -> str:
     """The name of the parameter whose numbers are shifted. Raises UsageError, which begins with a
     field's name, where there is none, it is not clear which, or nothing to choose by."""
     classes, listed = data.spec.classes, " ".join(map(str, stage.classes))
-    require(
-        all(0 <= label < classes for label in stage.classes),
-        f"classes {listed}: {data.spec.name} has the labels 0 to {classes - 1}: name some of these",
-    )
+    require_labels(f"classes {listed}", stage.classes, data)
     require(
         len(stage.classes) < classes,
         f"classes {listed}: where all are shifted alike nothing changes: leave some out",

@@ -1,11 +1,13 @@
 """The rule of convert.py for products of integers: in ONNX, the product of an input and a kernel
 that are quantised and turned to numbers again, which runtimes compute in integers."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from kd_jax.export.graph import Graph
+from kd_jax.export.rules_linear import conv_attributes
 from kd_jax.export.tensors import Integers, Product, Tensor, Unsupported
 from kd_jax.products import inner
 from kd_jax.quantize.integer import PRODUCT
@@ -29,11 +31,11 @@ def product(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:
     body = inner(eqn)[0].eqns
     own = next(e for e in body if e.primitive.name in write)
     pads = next((e.params["padding_config"] for e in body if e.primitive.name == "pad"), None)
-    made, axis, order = write[own.primitive.name](graph, own, x, kernel, pads)
+    made, order = write[own.primitive.name](graph, own, x, kernel, pads)
     channels = made.kernel.shape[1 if made.op == "MatMul" else 0]
     factor = np.broadcast_to((scale * of_weights).reshape(-1), channels).astype(np.float32)
     whole = Integers(scale.astype(np.float32), zero.astype(np.int8), factor)
-    form = Product(made.op, made.x, made.kernel, None, axis, made.attributes, whole)
+    form = dataclasses.replace(made, integers=whole)
     shape = tuple(eqn.outvars[0].aval.shape)
     held = tuple(shape[a] for a in order)
     return Tensor(shape, np.dtype(np.float32), order, held, product=form)
@@ -59,7 +61,7 @@ def _dot(graph: Graph, eqn: Any, x: Tensor, kernel: Tensor, pads: Any) -> Any:
     assert matrix is not None
     rank = len(eqn.outvars[0].aval.shape)
     made = Product("MatMul", graph.name_of(x), matrix, None, rank - 1, {})
-    return made, rank - 1, tuple(range(rank))
+    return made, tuple(range(rank))
 
 
 def _conv(graph: Graph, eqn: Any, x: Tensor, kernel: Tensor, pads: Any) -> Any:
@@ -71,15 +73,9 @@ def _conv(graph: Graph, eqn: Any, x: Tensor, kernel: Tensor, pads: Any) -> Any:
     x = graph.ordered(graph.expanded(x), numbers.lhs_spec)
     whole = graph.ordered(graph.expanded(kernel), numbers.rhs_spec).array
     assert whole is not None
-    attributes = {
-        "strides": list(params["window_strides"]),
-        "pads": [low for low, _ in around] + [high for _, high in around],
-        "dilations": list(params["rhs_dilation"]),
-        "group": params["feature_group_count"],
-        "kernel_shape": [int(d) for d in whole.shape[2:]],
-    }
+    attributes = conv_attributes(params, around, whole.shape)
     order = tuple(numbers.out_spec)
-    return Product("Conv", graph.name_of(x), whole, None, order[1], attributes), order[1], order
+    return Product("Conv", graph.name_of(x), whole, None, order[1], attributes), order
 
 
 RULES = {"jit": product, "pjit": product}

@@ -21,13 +21,7 @@ def conv(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:
     x, kernel = (graph.cast(x, np.float32) for x in ins)  # of integers, exact below 2**24
     x = graph.ordered(graph.expanded(x), numbers.lhs_spec)
     kernel = graph.ordered(graph.expanded(kernel), numbers.rhs_spec)
-    attributes = {
-        "strides": list(params["window_strides"]),
-        "pads": [low for low, _ in pads] + [high for _, high in pads],
-        "dilations": list(params["rhs_dilation"]),
-        "group": params["feature_group_count"],
-        "kernel_shape": [int(d) for d in kernel.held[2:]],
-    }
+    attributes = conv_attributes(params, pads, kernel.held)
     order = tuple(numbers.out_spec)
     if kernel.array is None:
         names = [graph.name_of(x), graph.name_of(kernel)]
@@ -36,6 +30,18 @@ def conv(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:
         product = Product("Conv", graph.name_of(x), kernel.array, None, order[1], attributes)
         made = _pending(product, out, order)
     return graph.cast(made, out.dtype)
+
+
+def conv_attributes(params: Any, pads: Sequence[Any], kernel: Sequence[Any]) -> dict[str, Any]:
+    """Of ONNX's Conv, from those of JAX's; `pads`: (before, after) along each place; `kernel`: its
+    shape [O, I, ...]."""
+    return {
+        "strides": list(params["window_strides"]),
+        "pads": [low for low, _ in pads] + [high for _, high in pads],
+        "dilations": list(params["rhs_dilation"]),
+        "group": params["feature_group_count"],
+        "kernel_shape": [int(d) for d in kernel[2:]],
+    }
 
 
 def dot(graph: Graph, eqn: Any, ins: list[Tensor]) -> Tensor:
