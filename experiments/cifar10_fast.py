@@ -7,7 +7,7 @@ that it was published with (on CIFAR-100). Nothing was tuned.
 Paper: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016,
 https://arxiv.org/abs/1512.03385 (ResNet-20: 91.25 % after 64,000 steps of 128 examples).
 Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
-Cost: on one H100, a teacher and four students take about five minutes a seed
+Cost: on one H100 about five minutes a seed (from the speed of single stages)
 Command: python run.py run cifar10_fast
 Result: of two stages (--only train alone), seeds 0 to 2, on one H100 (jax 0.11.2), and on images
 that were encoded anew as JPEG of quality 75, so that no published number compares: test accuracy of

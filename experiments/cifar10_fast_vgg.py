@@ -9,7 +9,7 @@ https://arxiv.org/abs/1608.08710 (VGG-16 on CIFAR-10: 93.25 % dense, 93.40 % wit
 multiply-adds and 36 % of the parameters); Zhu, Gupta, "To prune, or not to prune", 2017,
 https://arxiv.org/abs/1710.01878 (the schedule of the weights).
 Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
-Cost: on one H100 about three minutes a seed
+Cost: on one H100 about three minutes a seed (from the speed of single stages)
 Command: python run.py run cifar10_fast_vgg
 Result: of three stages (--only prune_90 prune_95), seeds 0 to 2, on one H100 (jax 0.11.2), and on
 images that were encoded anew as JPEG of quality 75, so that no published number compares: test
