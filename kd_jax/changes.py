@@ -1,6 +1,7 @@
 """A change of masks, a pure function of arrays: what is scored, what is cut, what that leaves."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def change_masks(
     Args:
       target: of actions that cut, what the allocation takes: {path name: units to keep}, or the
         number to keep of all layers, or both (see prune.cut); θ for "threshold", Han's quality
-        factor for "std". Of others, the event's amount.
+        factor for "std", or {layer: it}. Of others, the event's amount.
       shown: what the criterion looks at, see `looks_at`.
     """
     if action == "save":
@@ -104,8 +105,6 @@ def _new_masks(
         active = jax.tree.map(jnp.ones_like, active)
     if action == "free":
         return active
-    if action == "splice":
-        return masks_lib.splice(state.params, active, state.extra["thresholds"], *target)
     if action != "scatter" and program.allocation in ("threshold", "std"):
         theta = target
         if program.allocation == "std":
@@ -181,7 +180,8 @@ def _growth(program: Program, seen: Evidence) -> Tree:
 def _thresholds(program: Program, state: TrainState, active: Tree, target: Any) -> dict[str, Array]:
     if program.allocation == "std":
         return surgery_thresholds(state.params, active, target)
-    return {name: jnp.asarray(target, jnp.float32) for name in named_leaves(active)}
+    each = target if isinstance(target, Mapping) else dict.fromkeys(named_leaves(active), target)
+    return {name: jnp.asarray(each[name], jnp.float32) for name in named_leaves(active)}
 
 
 def remember(program: Program, state: TrainState) -> TrainState:

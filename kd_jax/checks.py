@@ -98,7 +98,8 @@ def _check_prune(
     given = (stage.include, stage.exclude, stage.structure.fits)
     masks = jax.eval_shape(lambda p: masks_lib.start(p, *given), params)
     shapes = {name: mask.shape for name, mask in named_leaves(masks).items()}
-    amounts = allocate.amounts_of(stage.amounts, [*shapes])
+    amounts = allocate.of_layers("amounts", stage.amounts, [*shapes])
+    allocate.of_layers("thresholds", stage.thresholds, [*shapes])
     sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
     if stage.budget != "units":
         allocate.room(stage.budget, sizes, stage.sparsity)

@@ -257,6 +257,9 @@ class Prune(Retrain):
     """sensitivity: batches of the stage's own data by which the scan reads the loss."""
     threshold: float = 0.0
     """For the allocations threshold and std, which then decide the sparsity."""
+    thresholds: tuple[str, ...] = ()
+    """Thresholds of single layers, PATTERN=THRESHOLD, PATTERN a regular expression of their names;
+    the others have `threshold`."""
     normalise: Normalise = "none"
     """global: what a layer's scores are divided by before layers are compared; their length (l2) or
     mean."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_jax.config import Fuse, Gate, Prune, Quantize, Shrink, Stage
 from kd_jax.errors import require
-from kd_jax.prune import Learned, allocate
+from kd_jax.prune import DNS, Learned, allocate
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.schedule import Action, Event
 from kd_jax.quantize.network import QUANTISED
@@ -84,12 +84,12 @@ def _targets(
     final = stage.sparsity
     if stage.allocation in ("threshold", "std"):
         cuts = (*CUTS, "measure")
+        own = allocate.of_layers("thresholds", stage.thresholds, [*shapes])
+        theta = dict.fromkeys(shapes, stage.threshold) | own if own else stage.threshold
         found = _scheduled(stage, steps)
-        return [
-            (e.step, e.action, stage.threshold if e.action in cuts else e.amount) for e in found
-        ]
+        return [(e.step, e.action, theta if e.action in cuts else e.amount) for e in found]
     sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
-    amounts = allocate.amounts_of(stage.amounts, [*shapes])
+    amounts = allocate.of_layers("amounts", stage.amounts, [*shapes])
 
     def count(sparsity: float, most: dict[str, int] | None = None) -> allocate.Counts | float:
         if stage.budget != "units":
@@ -162,4 +162,5 @@ def pruning(stage: Prune, steps: int) -> dict[str, Any]:
         "grows": schedule.grows,
         "remembers": schedule.remembers,
         "rewound": schedule.rewinds(steps),
+        "surgery": schedule if isinstance(schedule, DNS) else None,
     }

@@ -11,7 +11,7 @@ from kd_jax.augment import Augment
 from kd_jax.datasets import Spec
 from kd_jax.forward import Model, Variables
 from kd_jax.freezing import Patterns
-from kd_jax.prune import STRUCTURES, Granularity
+from kd_jax.prune import DNS, STRUCTURES, Granularity
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.allocate import Allocation, Budget
 from kd_jax.prune.cut import Normalise
@@ -48,6 +48,7 @@ class Program:
       recalibrate: batches by which statistics are estimated anew, after a cut or of an average.
       swa: (first, every): networks after so many steps, and every so many more, are averaged; or
         None.
+      surgery: by what masks move within the steps, or None.
       rewound: (L, k) where a training of L steps is repeated from its step k on.
       sharding: over which devices a batch is split, or None.
     """
@@ -78,6 +79,7 @@ class Program:
     freeze_statistics: bool = False
     recalibrate: int = 0
     swa: tuple[int, int] | None = None
+    surgery: DNS | None = None
     rewound: tuple[int, int] | None = None
     sharding: jax.sharding.NamedSharding | None = None
 

@@ -20,6 +20,7 @@ from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.objective import Metrics, Settings, objective, total
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import masks as masks_lib
+from kd_jax.splicing import spliced
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.teacher import teach
 from kd_jax.tree import map_named
@@ -36,6 +37,7 @@ def train_step(
     """
     done = state.step
     state = dataclasses.replace(state, step=program.position(done))
+    state = spliced(program, settings, state)
     parts_of = loss_parts(program, settings, state, soft, batch)
     trained = (state.params, *beside(state))
     gradient = _gradient_of_two if settings.optim.name == "dot" else _gradient

@@ -15,7 +15,7 @@ ALLOCATIONS = ("layer", "global", "erk", "sensitivity", "threshold", "std")
 def wanted(stage, shapes):
     """Units to keep, by hand of `allocate`, of the layers of these shapes."""
     sizes = {name: stage.structure.size(shape) for name, shape in shapes.items()}
-    amounts = allocate.amounts_of(stage.amounts, [*shapes])
+    amounts = allocate.of_layers("amounts", stage.amounts, [*shapes])
     return allocate.counts(stage.allocation, shapes, sizes, stage.sparsity, amounts)
 
 

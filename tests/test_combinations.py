@@ -2,7 +2,6 @@
 rest is refused."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +36,7 @@ from kd_jax.prune import (
 )
 from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, rest
+from kd_jax.tree import named_leaves
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -261,17 +261,38 @@ def test_the_decay_of_sr_ste_draws_masked_weights_alone():
 
 
 def test_dns_takes_its_thresholds_once_and_shows_weights_again():
-    given = stage(schedule=DNS(gamma=0.0, end=1.0), allocation="std", threshold=0.3, ema=None)
-    given = dataclasses.replace(given, optim=Optim(learning_rate=0.3))
-    seen, state = masks_at(given)
-    start = rest(jobs.prepare([given], tiny.perceptron(), tiny.digits(), None, (0,), 1).begin(None))
-    w = np.abs(np.asarray(hidden(start.params)))
-    theta = w.mean() + 0.3 * w.std()
-    found = state.extra["thresholds"]["hidden/kernel"][0]
-    np.testing.assert_allclose(found, theta, rtol=1e-5)
-    np.testing.assert_array_equal(hidden(seen[0][-1]), w > 0.9 * theta)
-    steps = [hidden(seen[step][-1]) for step in sorted(seen)]
-    assert any((b & ~a).any() for a, b in itertools.pairwise(steps))
+    """By hand, step by step: θ = mean |w| + c σ of the first weights, c a layer's own; then what is
+    above 1.1 θ is shown, and of what was shown what is above 0.9 θ stays."""
+    given = stage(
+        schedule=DNS(gamma=0.0, end=0.5),
+        allocation="std",
+        threshold=0.3,
+        thresholds=("classifier=0.6",),
+        ema=None,
+        optim=Optim(learning_rate=0.3),
+    )
+    prepared = jobs.prepare([given], tiny.perceptron(), tiny.digits(), None, (0,), 1)
+    told = (prepared.settings, prepared.seeds)
+    state = prepared.begin(None)
+    job = jobs.job_of(prepared, None, state)
+    ((at, (event,)),) = job.events.items()
+    assert at == 0
+    state = prepared.compiled.change_masks(*told, state, event)
+    found = {n: float(x[0]) for n, x in state.extra["thresholds"].items()}
+    for name, factor in {"hidden/kernel": 0.3, "classifier/kernel": 0.6}.items():
+        w = np.abs(np.asarray(named_leaves(state.params)[name][0]))
+        np.testing.assert_allclose(found[name], w.mean() + factor * w.std(), rtol=1e-5)
+    back, half = 0, prepared.program.steps // 2
+    for step in range(half + 3):
+        mask, w = np.array(hidden(state.masks)), np.abs(np.array(hidden(state.params)))
+        zeros = loop.no_metrics(prepared.settings, 1)
+        state = prepared.compiled.advance(*told, state, zeros, None, prepared.resident, 1)[0]
+        after, theta = np.asarray(hidden(state.masks)), found["hidden/kernel"]
+        wanted = (mask & (w > 0.9 * theta)) | (w > 1.1 * theta) if step < half else mask
+        np.testing.assert_array_equal(after, wanted)
+        back += int((after & ~mask).sum())
+    assert back
+    assert {n: float(x[0]) for n, x in state.extra["thresholds"].items()} == found
 
 
 def test_admm_draws_weights_to_their_projection():
@@ -358,6 +379,7 @@ def test_what_is_drawn_harder_is_nearer_to_its_projection():
         ({"threshold": 0.1}, "threshold 0.1 with allocation 'layer'"),
         ({"normalise": "l2"}, "normalise l2 with allocation layer: only where layers"),
         ({"schedule": DNS()}, "allocation layer with schedule dns, which goes by thresholds"),
+        ({"thresholds": ("a=1",)}, "thresholds a=1 with allocation layer, which goes by numbers"),
         ({"allocation": "std", "threshold": 1.0, "criterion": CRITERIA["snip"]}, "criterion SNIP"),
         (
             {"allocation": "std", "threshold": 1.0, "structure": STRUCTURES["row"]},

@@ -28,6 +28,7 @@ config_shrink config_gate config_quantize config_shift config_fuse
 config objective metrics cka program zoo
 portion
 serialize learning lessons many events checkpoint
+splicing
 checks step
 shrinking
 scoring

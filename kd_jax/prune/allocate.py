@@ -11,7 +11,7 @@ here what all layers may keep together.
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import floor, prod
+from math import floor, inf, prod
 from typing import Any, Literal
 
 import jax
@@ -152,36 +152,46 @@ def erk_densities(
         dense |= {n for n in sparse if raw[n] == most}
 
 
-def amounts_of(patterns: Sequence[str], layers: Sequence[str]) -> dict[str, float]:
-    """{layer: sparsity} of the layers that a PATTERN=SPARSITY finds, the first one that does.
+Field = Literal["amounts", "thresholds"]
 
-    Raises UsageError, which begins with `amounts`, for one that is not of this form or finds none.
+
+def of_layers(field: Field, words: Sequence[str], layers: Sequence[str]) -> dict[str, float]:
+    """{layer: number} of the layers that a PATTERN=NUMBER finds, the first one that does.
+
+    Args:
+      field: whose words they are: amounts are sparsities, thresholds are above 0.
+
+    Raises UsageError, which begins with the field, for one that is not of this form or finds none.
     """
     found: dict[str, float] = {}
-    for word in patterns:
-        pattern, sparsity = read_amount(word)
+    for word in words:
+        pattern, number = read_word(field, word)
         names = [name for name in layers if re.search(pattern, name)]
         require(
             bool(names),
-            f"amounts {word!r} finds no layer that is pruned: change it. They are: "
+            f"{field} {word!r} finds no layer that is pruned: change it. They are: "
             f"{', '.join(layers)}",
         )
-        found = dict.fromkeys(names, sparsity) | found
+        found = dict.fromkeys(names, number) | found
     return found
 
 
-def read_amount(word: str) -> tuple[str, float]:
-    """(pattern, sparsity) of PATTERN=SPARSITY."""
+def read_word(field: Field, word: str) -> tuple[str, float]:
+    """(pattern, number) of PATTERN=NUMBER."""
     pattern, equals, value = word.rpartition("=")
-    form = f"amounts {word!r} is not of the form PATTERN=SPARSITY, such as Dense_0=0.9"
+    what = {"amounts": "SPARSITY", "thresholds": "THRESHOLD"}[field]
+    form = f"{field} {word!r} is not of the form PATTERN={what}, such as Dense_0=0.9"
     try:
-        sparsity = float(value)
+        number = float(value)
         re.compile(pattern)
     except (ValueError, re.error):
         raise UsageError(form) from None
     require(bool(equals and pattern), form)
-    require(0 <= sparsity < 1, f"amounts {word!r}: the sparsity must be in [0, 1)")
-    return pattern, sparsity
+    if field == "amounts":
+        require(0 <= number < 1, f"amounts {word!r}: the sparsity must be in [0, 1)")
+    else:
+        require(0 < number < inf, f"thresholds {word!r}: a threshold must be above 0")
+    return pattern, number
 
 
 def std_thresholds(
@@ -208,8 +218,11 @@ def std_thresholds(
     return thresholds
 
 
-def surgery_thresholds(params: Tree, masks: Tree, c: float | Array) -> dict[str, Array]:
-    """{layer: max(mean |w| + c·σ, 0)}, over the |w| that are not zero. Jit-able.
+def surgery_thresholds(
+    params: Tree, masks: Tree, c: float | Array | Mapping[str, Any]
+) -> dict[str, Array]:
+    """{layer: max(mean |w| + c·σ, 0)}, over the |w| that are not zero, c one scalar or {layer:
+    scalar}. Jit-able.
 
     Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs", 2016,
     https://arxiv.org/abs/1608.04493; σ² = mean w² − (mean |w|)², as in its code.
@@ -220,5 +233,6 @@ def surgery_thresholds(params: Tree, masks: Tree, c: float | Array) -> dict[str,
         count = jnp.maximum(jnp.sum(w > 0, dtype=jnp.float32), 1)
         mean = jnp.sum(w) / count
         sigma = jnp.sqrt(jnp.maximum(jnp.sum(w**2) / count - mean**2, 0))
-        thresholds[name] = jnp.maximum(mean + c * sigma, 0)
+        factor = c[name] if isinstance(c, Mapping) else c
+        thresholds[name] = jnp.maximum(mean + factor * sigma, 0)
     return thresholds

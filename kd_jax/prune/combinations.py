@@ -3,7 +3,7 @@
 from typing import Any
 
 from kd_jax.errors import require
-from kd_jax.prune.allocate import read_amount
+from kd_jax.prune.allocate import read_word
 from kd_jax.prune.criteria import Magnitude, Random
 from kd_jax.prune.granularity import NM, Layer, Weights
 from kd_jax.prune.growing import ADMM, DNS, SET, SRSTE, Static
@@ -15,7 +15,9 @@ def check(stage: Any) -> None:
     """Raises UsageError, which begins with a field's name, for choices of a pruning stage that
     don't go together."""
     for word in stage.amounts:
-        read_amount(word)
+        read_word("amounts", word)
+    for word in stage.thresholds:
+        read_word("thresholds", word)
     require(
         stage.normalise == "none" or stage.allocation == "global",
         f"normalise {stage.normalise} with allocation {stage.allocation}: only where layers are "
@@ -44,6 +46,11 @@ def _check_thresholds(stage: Any) -> None:
         (stage.threshold > 0) == by_threshold,
         f"threshold {stage.threshold} with allocation {allocation!r}: the allocations threshold "
         "and std need a threshold above 0, and the others take none",
+    )
+    require(
+        by_threshold or not stage.thresholds,
+        f"thresholds {' '.join(stage.thresholds)} with allocation {allocation}, which goes by "
+        "numbers of weights: leave them out, or set allocation to threshold or std",
     )
     require(
         by_threshold or not isinstance(stage.schedule, DNS),

@@ -5,10 +5,13 @@ import dataclasses
 from math import cos, pi
 from typing import ClassVar, Literal
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
 from kd_jax.errors import require, require_between
 from kd_jax.prune.schedule import Event, Schedule, step_at
+
+Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,11 +186,13 @@ class DNS(Schedule):
     threshold, that is θ itself.
 
     Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs", 2016,
-    https://arxiv.org/abs/1608.04493. Masks change before step t with probability (1 + γ t)^−p; when
-    they do is drawn once and for all, the same for all seeds. The reference code takes mean and σ
-    of weights and biases together, and masks biases too; here neither. As there, weight decay acts
-    on masked weights too, and makes them come back less often. The paper's phases, one of
-    convolutions and one of dense layers, are two stages, with include and exclude.
+    https://arxiv.org/abs/1608.04493. Masks change before step t with probability (1 + γ t)^−p,
+    which at first is nearly each step: so they change within it. The reference code takes mean and
+    σ of a layer's weights and biases together, and masks biases too; here a bias has a mask only
+    where the stage includes it, and then mean and σ of its own. As there, weight decay acts on
+    masked weights too, and makes them come back less often. The paper's c of each layer are the
+    stage's thresholds; its phases, one of convolutions and one of dense layers, are two stages,
+    with include and exclude.
 
     Attributes:
       low, high: the factors of θ.
@@ -211,8 +216,9 @@ class DNS(Schedule):
         require(self.low <= self.high, f"DNS.high is {self.high:g}: it must not be below low.")
 
     def _events(self, steps: int, final: float, start: float) -> list[Event]:
-        times = np.arange(max(1, round(self.end * steps)))
-        often = (1 + self.gamma * times) ** -self.power
-        due = times[np.random.default_rng(0).random(times.size) < often]
-        splices = [Event(int(t), final, "splice", (self.low, self.high)) for t in due]
-        return [Event(0, start, "measure"), *splices]
+        return [Event(0, final, "measure")]
+
+    def due(self, key: Array, step: Array | int, steps: int) -> Array:
+        """Whether masks change before a step of so many. Jit-able."""
+        often = (1 + self.gamma * jnp.asarray(step, jnp.float32)) ** -self.power
+        return (step < max(1, round(self.end * steps))) & (jax.random.uniform(key) < often)

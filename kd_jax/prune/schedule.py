@@ -7,8 +7,7 @@ An event is (step, sparsity, action, amount); it happens before that step. The a
 - choose: keep the best of all, those included that were masked.
 - free: mask nothing any more. Weights grow again from zero.
 - swap: of each layer lose a share (`amount`) of the worst, and grow as many elsewhere.
-- measure, splice: set a threshold for each layer; then mask what is below (`amount` times it) and
-  unmask what is above, and leave alone what is between.
+- measure: set a threshold for each layer, by which masks then move within the steps (see DNS).
 - save, rewind: remember all that is trained; prune, then put it back as it was.
 - reset: begin the optimizer's moments anew.
 - calibrate: estimate batch statistics anew. A stage adds it, no schedule does.
@@ -19,6 +18,8 @@ An event is (step, sparsity, action, amount); it happens before that step. The a
 Beside its events a schedule says once and for all how masks act in the step: they hide weights,
 which are then zero, and so are their gradients; or, with `straight_through`, they hide them in the
 forward pass alone, while all weights go on learning, and a mask may at any time show them again.
+Where masks move so often that a program of their own would cost more than the steps between, they
+move in the step (`DNS`); all others move between steps.
 """
 
 import dataclasses
@@ -33,7 +34,6 @@ Action = Literal[
     "free",
     "swap",
     "measure",
-    "splice",
     "save",
     "rewind",
     "reset",

@@ -113,7 +113,7 @@ def test_erk_counts_are_exact_and_never_rise(sparsity):
 )
 def test_layers_with_amounts_of_their_own(rule, expected):
     shapes = {"a": (10, 10), "b": (10, 10), "c": (5, 2)}
-    amounts = allocate.amounts_of(["a=0.9"], [*shapes])
+    amounts = allocate.of_layers("amounts", ["a=0.9"], [*shapes])
     assert amounts == {"a": 0.9}
     assert allocate.counts(rule, shapes, sizes_of(shapes), 0.5, amounts) == expected
 
@@ -127,7 +127,7 @@ def test_erk_is_of_the_layers_without_an_amount():
 
 def test_the_first_pattern_that_finds_a_layer_counts():
     layers = ["Dense_0/kernel", "Dense_1/kernel", "Conv_0/kernel"]
-    found = allocate.amounts_of(["Dense_1=0.5", "Dense=0.9"], layers)
+    found = allocate.of_layers("amounts", ["Dense_1=0.5", "Dense=0.9"], layers)
     assert found == {"Dense_1/kernel": 0.5, "Dense_0/kernel": 0.9}
 
 
@@ -147,7 +147,23 @@ def test_the_first_pattern_that_finds_a_layer_counts():
 )
 def test_amounts_that_say_nothing_are_refused(word, message):
     with pytest.raises(UsageError, match=message):
-        allocate.amounts_of([word], ["a/b", "c"])
+        allocate.of_layers("amounts", [word], ["a/b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("Dense_9=0.5", r"thresholds 'Dense_9=0.5' finds no layer that is pruned"),
+        ("a", "thresholds 'a' is not of the form PATTERN=THRESHOLD"),
+        ("a=0", r"a threshold must be above 0"),
+        ("a=nan", r"a threshold must be above 0"),
+        ("a=inf", r"a threshold must be above 0"),
+    ],
+)
+def test_thresholds_that_say_nothing_are_refused(word, message):
+    assert allocate.of_layers("thresholds", ["a=1.5"], ["a/b", "c"]) == {"a/b": 1.5}
+    with pytest.raises(UsageError, match=message):
+        allocate.of_layers("thresholds", [word], ["a/b", "c"])
 
 
 def test_amounts_that_leave_the_rest_no_room_are_refused():
@@ -163,3 +179,5 @@ def test_surgery_thresholds_by_hand():
     np.testing.assert_allclose(found["a"], 3 + 0.5 * np.sqrt(35 / 3 - 9), rtol=1e-6)
     np.testing.assert_allclose(found["b"], 2, rtol=1e-6)
     assert allocate.surgery_thresholds(params, masks, -9.0)["a"] == 0
+    each = allocate.surgery_thresholds(params, masks, {"a": 1.0, "b": 2.0})
+    np.testing.assert_allclose(each["a"], 3 + np.sqrt(35 / 3 - 9), rtol=1e-6)
