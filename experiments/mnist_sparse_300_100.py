@@ -1,0 +1,83 @@
+"""MNIST: LeNet-300-100 sparse from the start, at 95 to 99 %: lottery tickets, SNIP, GraSP, SynFlow
+and RigL against random masks.
+
+A lottery ticket is found by training and pruning in rounds. SNIP, GraSP and SynFlow judge the
+weights of the untrained network, all layers together. RigL starts from a random mask and moves it
+while it trains. Random masks are of two kinds: drawn over all layers together, and with an
+Erdos-Renyi share in each, as RigL's are. What the trained network gives when small weights go bit
+by bit (gradual) stands beside them.
+
+Paper: Frankle, Carbin, "The Lottery Ticket Hypothesis", 2019, https://arxiv.org/abs/1803.03635;
+Lee et al., "SNIP", 2019, https://arxiv.org/abs/1810.02340; Wang et al., "Picking Winning Tickets
+Before Training by Preserving Gradient Flow", 2020, https://arxiv.org/abs/2002.07376; Tanaka et al.,
+"Pruning neural networks without any data by iteratively conserving synaptic flow", 2020,
+https://arxiv.org/abs/2006.05467; Evci et al., "Rigging the Lottery", 2020,
+https://arxiv.org/abs/1911.11134.
+Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
+Cost: about an hour on two CPU cores, for three seeds (from the speed of single steps)
+Command: python run.py run mnist_sparse_300_100
+Result: not run to the end yet.
+
+All are trained as long as the dense network is; a lottery ticket's five rounds and its last
+training take as long each. All have the same learning rate, and nothing is tuned.
+"""
+
+from typing import Any
+
+from kd_jax.config import Experiment, Prune, Train
+from kd_jax.datasets import Data
+from kd_jax.models import MODELS
+from kd_jax.optim import Optim
+from kd_jax.prune import SNIP, Cubic, GraSP, Lottery, OneShot, Random, RigL, Static, SynFlow
+
+SPARSITIES = "0.95,0.97,0.98,0.99"
+ROUNDS = 5
+
+
+def stages(learn: dict[str, Any], retrain: dict[str, Any]) -> dict[str, Train]:
+    """The dense network, and all ways to a sparse one.
+
+    Args:
+      learn: how a fresh network is trained.
+      retrain: how a trained one is, while it is pruned.
+    """
+    fresh: dict[str, Any] = learn | {"allocation": "global"}
+    everywhere: dict[str, Any] = learn | {"allocation": "erk"}
+    return {
+        "train": Train(**learn),
+        "lottery": Prune(
+            schedule=Lottery(rounds=ROUNDS), **fresh | {"epochs": (ROUNDS + 1) * learn["epochs"]}
+        ),
+        "snip": Prune(criterion=SNIP(), **fresh),
+        "grasp": Prune(criterion=GraSP(), **fresh),
+        # As published: at once it would cut whole layers away.
+        "synflow": Prune(criterion=SynFlow(), schedule=OneShot(rounds=100), **fresh),
+        "rigl": Prune(schedule=RigL(), **everywhere),
+        "random": Prune(criterion=Random(), **fresh),
+        "random_erk": Prune(schedule=Static(), **everywhere),
+        "gradual": Prune(start="train", allocation="global", schedule=Cubic(), **retrain),
+    }
+
+
+def swept(names: dict[str, Train]) -> tuple[str, ...]:
+    """All sparsities for all but the dense network."""
+    return tuple(f"{name}.sparsity={SPARSITIES}" for name in names if name != "train")
+
+
+LEARN: dict[str, Any] = {
+    "epochs": 15,
+    "batch": 128,
+    "evaluate_every": 5,
+    "optim": Optim(learning_rate=0.05, weight_decay=5e-4),
+}
+STAGES = stages(LEARN, LEARN | {"optim": Optim(learning_rate=0.02, weight_decay=5e-4)})
+
+CONFIG = Experiment(
+    name="mnist_sparse_300_100",
+    data=Data(name="mnist", validation=0.05),
+    student=MODELS["lenet_300_100"],
+    stages={**STAGES},
+    sweep=swept(STAGES),
+    compare=("train",),
+    seeds=3,
+)
