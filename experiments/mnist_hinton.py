@@ -12,7 +12,9 @@ epochs of each)
 Command: python run.py reproduce mnist_hinton
 Result: not run to the end yet.
 
-The paper gives neither optimizer nor length of training; those here are ours. The student sees the
+The paper gives neither optimizer, nor length of training, nor the share that dropout drops; those
+here are ours. A half, as was usual then, needs many times the epochs to come as far: after twenty
+of them a quarter gave 98.9 % of the validation examples, a half 98.1 %. The student sees the
 images as they are: what it learns of shifted digits, it learns from the teacher. The paper chose by
 how much biases are shifted on the test set; here it is what makes the most validation examples
 right, among which every digit has its share.
@@ -29,36 +31,39 @@ from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
 from kd_jax.published import Figure
 
-SGD = Optim(learning_rate=0.1, momentum=0.9)
 # At a temperature of 20 the gradient is that of squared errors of logits: steps must be smaller.
-SOFT = Optim(learning_rate=0.02, momentum=0.9, warmup=400)
+SOFT = Optim(learning_rate=0.05, momentum=0.9, warmup=400)
 DISTILL = Distill(
-    epochs=60,
+    epochs=40,
+    evaluate_every=10,
     optim=SOFT,
     teacher="train",
     hard_weight=0.1,
     terms={"kd": KD(temperature=20.0, weight=0.9)},
+    gradient_norms=False,
 )
 
 CONFIG = Experiment(
     name="mnist_hinton",
-    data=Data(name="mnist"),
-    teacher=MLP(widths=(1200, 1200), dropout=0.5, input_dropout=0.2),
+    data=Data(name="mnist", validation=0.05),
+    teacher=MLP(widths=(1200, 1200), dropout=0.25),
     student=MLP(widths=(800, 800)),
     stages={
         "train": Train(
             model="teacher",
-            epochs=100,
-            optim=dataclasses.replace(SGD, max_norm=3.5),
+            epochs=80,
+            evaluate_every=10,
+            optim=Optim(learning_rate=0.03, momentum=0.9, max_norm=3.5),
             augment=Augment(shift=2),
         ),
-        "alone": Train(epochs=60, optim=SGD),
+        "alone": Train(epochs=30, evaluate_every=10, optim=Optim(learning_rate=0.1, momentum=0.9)),
         "distill": DISTILL,
         "without_3": dataclasses.replace(DISTILL, labels=(0, 1, 2, 4, 5, 6, 7, 8, 9)),
         "without_3_shifted": Shift(start="without_3", classes=(3,)),
         "only_7_8": dataclasses.replace(DISTILL, labels=(7, 8)),
         "only_7_8_shifted": Shift(start="only_7_8", classes=(7, 8)),
     },
+    seeds=5,
     together=False,
 )
 
