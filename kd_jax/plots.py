@@ -58,9 +58,14 @@ def save_sizes(folder: Path, results: Sequence[Results]) -> Path:
         seeds = {len(run.seeds) for run in results}
         ax.set_title(_title("Accuracy against size", seeds, "mean ± standard deviation"))
         figure.canvas.draw()  # the layout has to be known before labels are put where there is room
-        names = [_run_name(results, run) + row.label for run, row in points]
-        place_labels(ax, drawn, names, [figures.dark(figures.colour(i)) for i in range(len(names))])
+        colours = [figures.dark(figures.colour(i)) for i in range(len(points))]
+        place_labels(ax, drawn, names(results), colours)
         return figures.save(figure, Path(folder) / "sizes.png")
+
+
+def names(results: Sequence[Results]) -> list[str]:
+    """Of all networks, told apart also among several runs."""
+    return [_run_name(results, run) + row.label for run in results for row in run.rows]
 
 
 def _run_name(results: Sequence[Results], run: Results) -> str:

@@ -106,12 +106,15 @@ def write_report(
     Args:
       runs: the runs' folders, in the order of `results`.
     """
-    from kd_jax import plots
+    from kd_jax import plots, plots_many, plots_pareto
 
     folder = Path(folder)
     histories = _histories(Path(runs[0])) if len(results) == 1 else {}
     write_text(folder / "table.json", json_text(results))
     files = [folder / "table.json", *_tables(folder, results)]
+    names = plots.names(results)
+    if 1 < len(names) <= plots_many.MOST:
+        files.append(plots_pareto.save_pareto(folder, results, names))
     if len(results) > 1:
         return [*files, plots.save_sizes(folder, results)]
     return files + plots.save_all(folder, results[0], histories)

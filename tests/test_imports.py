@@ -60,7 +60,7 @@ latency_worker
 latencies
 columns notes heatmaps sparsities
 columns_gates
-plots_many
+plots_many plots_pareto
 plots tables
 plots_explain
 summary report progress bench plan_table

@@ -30,7 +30,8 @@ def test_write_report_of_one_run_and_of_several(tmp_path):
     one = report.write_report(tmp_path / "one", report.read(runs[:1]), runs[:1])
     assert (tmp_path / "one" / "training.png") in one
     both = report.write_report(tmp_path / "both", report.read(runs), runs)
-    assert [file.name for file in both] == ["table.json", "table.md", "table.csv", "sizes.png"]
+    names = ["table.json", "table.md", "table.csv", "pareto.png", "sizes.png"]
+    assert [file.name for file in both] == names
     assert all(file.exists() for file in (*one, *both))
     assert len(json.loads((tmp_path / "both" / "table.json").read_text())) == 2
 
