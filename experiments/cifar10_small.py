@@ -1,0 +1,55 @@
+"""CIFAR-10 on two CPU cores: ResNet-20 teaches ResNet-8, by several methods.
+
+What some hours of two cores allow: the smallest of the CIFAR ResNets, and as its teacher the next
+that is worth the name. Each method has the epochs, batches, augmentation and seeds of the student
+alone, and the weights that it was published with (on CIFAR-100). Nothing was tuned.
+
+Paper: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016,
+https://arxiv.org/abs/1512.03385 (ResNet-20: 91.25 % after 64,000 steps of 128 examples).
+Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
+Cost: about four hours for three seeds on two CPU cores (from the speed of single steps)
+Command: python run.py run cifar10_small
+Result: not run to the end yet.
+"""
+
+from typing import Any
+
+from experiments.cifar10_fast import fast
+from kd_jax.augment import Augment
+from kd_jax.config import Distill, Experiment, Train
+from kd_jax.datasets import Data
+from kd_jax.distill.presets import preset
+from kd_jax.models import MODELS
+
+TEACHER, STUDENT = MODELS["resnet20"], MODELS["resnet8"]
+LEARN: dict[str, Any] = {
+    "epochs": 12,
+    "batch": 128,
+    "optim": fast(0.1, 400),
+    "augment": Augment(crop=4, flip=True),
+    "evaluate_every": 4,
+}
+LONGER: dict[str, Any] = LEARN | {"epochs": 20}
+METHODS = ("kd", "dkd", "at", "crd+kd")
+
+
+def taught(method: str) -> Distill:
+    """A student of the teacher, by a published setting."""
+    fields = preset(method, TEACHER, STUDENT)
+    return Distill(teacher="train", gradient_norms=False, **LEARN, **fields)
+
+
+CONFIG = Experiment(
+    name="cifar10_small",
+    data=Data(name="cifar10"),
+    teacher=TEACHER,
+    student=STUDENT,
+    stages={
+        "train": Train(model="teacher", **LONGER),
+        "alone": Train(**LEARN),
+        **{name.replace("+", "_"): taught(name) for name in METHODS},
+    },
+    compare=("alone", "kd"),
+    seeds=3,
+    together=False,
+)

@@ -1,0 +1,71 @@
+"""CIFAR-10 on two CPU cores: a VGG-16 of a quarter of the width loses weights, or channels.
+
+The network learns; then 90, 95 and 98 % of its weights go, over the first half of a retraining with
+the dense network as teacher; or its channels, until a half, a quarter, a tenth of its multiply-adds
+is left, for good, and what is left retrains in the same way. With cifar10_small it makes one plot
+of accuracy against parameters, work and time: run.py report RUN RUN.
+
+Paper: Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", 2017,
+https://arxiv.org/abs/1608.08710 (VGG-16 of full width: 93.25 % dense, 93.40 % with 66 % of the
+multiply-adds and 36 % of the parameters); Zhu, Gupta, "To prune, or not to prune", 2017,
+https://arxiv.org/abs/1710.01878 (the schedule of the weights).
+Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
+Cost: about three hours for three seeds on two CPU cores (from the speed of single steps)
+Command: python run.py run cifar10_small_vgg
+Result: not run to the end yet.
+"""
+
+from typing import Any
+
+from experiments.cifar10_fast import fast
+from kd_jax.augment import Augment
+from kd_jax.config import Experiment, Prune, Shrink, Train
+from kd_jax.datasets import Data
+from kd_jax.distill import KD
+from kd_jax.models.vgg import VGG
+from kd_jax.prune import Cubic
+
+LEARN: dict[str, Any] = {
+    "batch": 128,
+    "augment": Augment(crop=4, flip=True),
+    "evaluate_every": 4,
+}
+RETRAIN: dict[str, Any] = LEARN | {
+    "start": "train",
+    "teacher": "train",
+    "epochs": 8,
+    "optim": fast(0.02, 100),
+    "hard_weight": 0.1,
+    "terms": {"kd": KD(temperature=4.0, weight=0.9)},
+    "gradient_norms": False,
+}
+
+
+def masked(sparsity: float) -> Prune:
+    """So many of the weights go, wherever they are smallest."""
+    schedule = Cubic(begin=0.0, end=0.5, every=50)
+    return Prune(sparsity=sparsity, allocation="global", schedule=schedule, **RETRAIN)
+
+
+def cut(macs: float) -> Shrink:
+    """Channels go until this share of the multiply-adds is left."""
+    return Shrink(macs=macs, multiple_of=4, **RETRAIN)
+
+
+CONFIG = Experiment(
+    name="cifar10_small_vgg",
+    data=Data(name="cifar10"),
+    student=VGG(convs=(2, 2, 3, 3, 3), width=0.25),
+    stages={
+        "train": Train(epochs=15, optim=fast(0.05, 400), **LEARN),
+        "prune_90": masked(0.9),
+        "prune_95": masked(0.95),
+        "prune_98": masked(0.98),
+        "half": cut(0.5),
+        "quarter": cut(0.25),
+        "tenth": cut(0.1),
+    },
+    compare=("train",),
+    seeds=3,
+    together=False,
+)
