@@ -28,6 +28,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self._manager: ocp.CheckpointManager | None = None
+        self.damaged: list[int] = []  # steps whose checkpoints `restore` could not read
 
     # On the way -----------------------------------------------------------------------------
 
@@ -54,6 +55,7 @@ class Store:
                 leaves = self.manager.restore(step, args=ocp.args.StandardRestore(form))
             except (OSError, ValueError, KeyError, TypeError):  # by Orbax, of damaged files
                 self.manager.delete(step)  # the one before it is kept for this
+                self.damaged.append(step)
                 continue
             leaves = {name: _unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
             return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))

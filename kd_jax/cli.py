@@ -4,6 +4,7 @@ import importlib
 import os
 import pkgutil
 import shlex
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from kd_jax import (
     extensions,
     hosts,
     report,
+    stopping,
     tables,
 )
 from kd_jax.bench import command as bench
@@ -64,7 +66,8 @@ Without a verb: run digits. A verb's own flags: VERB --help.
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
+    """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted, 143 when
+    told to stop by SIGTERM."""
     keep_programs()
     verbs = {
         "run": _run,
@@ -92,7 +95,8 @@ def main(arguments: list[str]) -> int:
             return 0
         if verb not in verbs:
             raise UsageError(f"unknown verb {verb!r}.{did_you_mean(verb, verbs)}")
-        verbs[verb](rest, console)
+        with stopping.listening():  # once the hosts have joined, which hears signals in its own way
+            verbs[verb](rest, console)
     except UsageError as error:
         return _refused(str(error))
     except SystemExit as stop:  # after --help
@@ -103,10 +107,19 @@ def main(arguments: list[str]) -> int:
     except (OSError, MemoryError, RuntimeError, ValueError) as error:
         return _refused(trouble(error))
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the last checkpoint"
-        print(f"interrupted{goes_on if verb == 'run' else ''}", file=sys.stderr)
-        return 130
+        return _stopped(stopping.Stop(signal.SIGINT), verb)
+    except stopping.Stop as stop:
+        return _stopped(stop, verb)
     return 0
+
+
+def _stopped(stop: stopping.Stop, verb: str) -> int:
+    words = "interrupted" if stop.number == signal.SIGINT else "told to stop"
+    saved = f"; {stop.saved}" if stop.saved else ""
+    goes_on = "; the same command goes on from the last checkpoint"
+    trains = verb in ("run", "reproduce")
+    print(f"{words}{saved}{goes_on if trains else ''}", file=sys.stderr)
+    return stop.status
 
 
 def _command(verb: str, arguments: list[str]) -> str:

@@ -10,6 +10,7 @@ from kd_jax import (
     delivery,
     flags,
     hosts,
+    locks,
     pipeline,
     report,
     serialize,
@@ -86,13 +87,14 @@ def made(
             screen.note(line)
         run = pipeline.prepare(experiment, folder, screen)
         pipeline.claim(experiment, folder)
-        pipeline.train(run, screen)
-        changes = ["--smoke"] * quick
-        changes += serialize.describe(serialize.what(base), serialize.what(experiment))
-        results = summary.summarise(run, command, screen, changes)
-        if hosts.first():
-            results = delivery.delivered(run, results, screen)
-            report.write(folder, results, summary.histories(run))
+        with locks.held(folder):
+            pipeline.train(run, screen)
+            changes = ["--smoke"] * quick
+            changes += serialize.describe(serialize.what(base), serialize.what(experiment))
+            results = summary.summarise(run, command, screen, changes)
+            if hosts.first():
+                results = delivery.delivered(run, results, screen)
+                report.write(folder, results, summary.histories(run))
     return run, results
 
 

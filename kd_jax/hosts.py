@@ -1,6 +1,7 @@
 """Several hosts that train one model: each runs the same command, and they find one another."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -67,6 +68,12 @@ def agreed(seen: bool) -> bool:
     """What the first host sees, for all: of a file that it may be about to write, the others must
     not go by what they see a moment later."""
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(seen))) if several() else seen
+
+
+def told(own: Sequence[int]) -> np.ndarray:
+    """int64 [hosts, N]: what each host says, for all of them."""
+    here = np.asarray(own, np.int64)
+    return np.atleast_2d(multihost_utils.process_allgather(here)) if several() else here[None]
 
 
 def place(arrays: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import changes, hosts
+from kd_jax import changes, hosts, stopping
 from kd_jax.batch import Batch
 from kd_jax.checkpoint import Store
 from kd_jax.compiled import Compiled
@@ -85,7 +85,9 @@ def fit(
 ) -> Any:
     """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint.
 
-    Raises UsageError where no seed is left whose loss is finite.
+    Raises:
+      UsageError: no seed is left whose loss is finite.
+      Stop: the process was told to stop, and all that was trained is saved.
     """
     report = report or Silent()
     zeros = hosts.place(no_metrics(job.settings, len(job.seeds)), replicated(job.program.sharding))
@@ -93,6 +95,8 @@ def fit(
     found = store.restore(carry) if store is not None else None
     step, carry = found if found is not None else (0, carry)
     if store is not None:
+        for damaged in store.damaged:
+            report.note(f"warning: the checkpoint of step {damaged} is damaged, and was deleted")
         store.rewind(step)
     report.begin(name, job.program.steps, step)
     runner = _Runner(job, step)
@@ -102,7 +106,6 @@ def fit(
     while step < job.program.steps:
         # A checkpoint is of the state before the events of its step: a resumed run comes by here.
         carry = runner.changed(step, carry)
-        last = step
         step, carry = runner.piece(step, carry)
         if step == job.program.steps:
             carry = runner.changed(step, carry)
@@ -114,9 +117,16 @@ def fit(
             if store is not None:
                 store.log(record)
             lost = _watch(job, record, lost, report)
-        if store is not None and time.monotonic() - saved > save_seconds and step > last:
+        if store is None:
+            continue
+        due, told = runner.agreed(time.monotonic() - saved > save_seconds)
+        if due or told:
             store.save(step, carry)
             saved = time.monotonic()
+        if told:
+            store.close()
+            raise stopping.Stop(told, f"{name}: saved at step {step} of {job.program.steps}")
+    stopping.settled()
     return carry[0]
 
 
@@ -165,6 +175,14 @@ class _Runner:
         jax.block_until_ready(carry[1])
         self._measure(stop - step, time.monotonic() - began)
         return stop, carry
+
+    def agreed(self, due: bool) -> tuple[bool, int]:
+        """(whether it is time to save, the signal by which a host was told to stop, or 0). Several
+        hosts save at the same steps, whatever their clocks say, and end together."""
+        stopping.unsaved()
+        each = hosts.told([self._size, due, stopping.told()])
+        self._size = int(each[0, 0])
+        return bool(each[0, 1]), int(each[:, 2].max())
 
     def _position(self, step: int) -> int:
         return int(self.job.program.position(step))

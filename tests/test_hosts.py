@@ -54,6 +54,15 @@ def test_two_hosts_stop_and_go_on_and_end_like_one(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_both_save_and_end_when_one_is_told_to_stop(tmp_path):
+    first, second = both(tmp_path, "tell")
+    assert first == second
+    assert first.startswith("143 : saved at step ")
+    step = int(first.split()[5])
+    assert step >= 6
+    assert both(tmp_path, "go_on") == [f"True 2 4 [('', 12, {step})]"] * 2
+
+
 @pytest.mark.parametrize("value", ["here", "a:1,2", "a:1,2,2", "a,2,0", ""])
 def test_what_is_no_host_is_refused(value):
     with pytest.raises(UsageError, match=r"--hosts .*: must be auto, or ADDRESS:PORT,COUNT,INDEX"):

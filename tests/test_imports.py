@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms from upstream to downstream. A file may import from the lines above its own; within a
 # line, files don't know each other, but for those of one package.
 FLOW = """
-errors tree randomness batch units hlo platform
+errors tree randomness batch units hlo platform stopping
 products datasets values typed chips traffic
 splits stream sources cache hosts synthetic
 data randaugment
@@ -42,7 +42,7 @@ jobs roofline
 taught fusion shifting
 stages
 __init__
-logs flags startup extensions latency
+logs flags startup extensions latency locks
 sweep
 naming
 runs

@@ -1,6 +1,8 @@
 """Short stages for the tests of training as a whole."""
 
 import functools
+import os
+import signal
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -106,6 +108,20 @@ class Quitter(Diary):
         super().advance(step, examples_per_second)
         if step >= self.at:
             raise Stopped
+
+
+class Told(Diary):
+    """Is told to stop once some steps are done."""
+
+    def __init__(self, at, number=signal.SIGTERM):
+        super().__init__()
+        self.at, self.number = at, number
+
+    def advance(self, step, examples_per_second):
+        super().advance(step, examples_per_second)
+        if step >= self.at and self.number:
+            os.kill(os.getpid(), self.number)
+            self.number = 0
 
 
 class BrokenStore(Store):

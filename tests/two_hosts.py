@@ -1,5 +1,7 @@
-"""One of two hosts, as a process: `python two_hosts.py ADDRESS INDEX FOLDER stop|go_on`."""
+"""One of two hosts, as a process: `python two_hosts.py ADDRESS INDEX FOLDER stop|tell|go_on`:
+it fails amid its steps; the second one is told to stop; or both go on."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,14 +16,24 @@ assert hosts.join(["run", "--hosts", f"{address},2,{index}", "digits"]) == ["run
 
 import tiny_runs  # noqa: E402  once the hosts have joined
 
-from kd_jax import loop  # noqa: E402
+from kd_jax import loop, stopping  # noqa: E402
 from kd_jax.checkpoint import Store  # noqa: E402
 
 loop.PIECE_SECONDS = 0.0
-report = tiny_runs.Quitter(6) if what == "stop" else tiny_runs.Diary()
+told = signal.SIGTERM if index == "1" else 0
+report = {
+    "stop": tiny_runs.Quitter(6),
+    "tell": tiny_runs.Told(6, told),
+    "go_on": tiny_runs.Diary(),
+}[what]
 store = Store(Path(folder))
+seconds = 1e9 if what == "tell" else 0.0
 try:
-    tiny_runs.fit(tiny_runs.PRUNE, devices=0, store=store, save_seconds=0.0, report=report)
+    with stopping.listening():
+        tiny_runs.fit(tiny_runs.PRUNE, devices=0, store=store, save_seconds=seconds, report=report)
 except tiny_runs.Stopped:
     store.close()
+except stopping.Stop as stop:
+    print(stop.status, stop.saved)
+    sys.exit()
 print(hosts.several(), jax.process_count(), len(jax.devices()), report.began)
