@@ -1,10 +1,8 @@
 """What a stage leaves on disk: checkpoints on the way, its network at the end, its history."""
 
-import functools
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import load_file, save_file
 
-from kd_jax import hosts, tree
+from kd_jax import hosts, packing, tree
+from kd_jax.checksums import checksums
+from kd_jax.errors import UsageError
 from kd_jax.state import Snapshot
 
 SPENT = "seconds.json"
 PACE = "pace.json"
+CHECK = "checksums"  # beside the arrays of which they are
 
 
 class Store:
@@ -41,24 +42,27 @@ class Store:
 
     def save(self, step: int, carry: Any) -> None:
         """Begins to write a tree of arrays, masks as bits; returns once these may be donated."""
-        packed = jax.tree.map(_packed, _numbered(carry))
-        self.manager.save(step, args=ocp.args.StandardSave(packed))
+        arrays = jax.tree.map(packing.packed, packing.numbered(carry))
+        arrays[CHECK] = checksums(arrays)
+        self.manager.save(step, args=ocp.args.StandardSave(arrays))
 
     def restore(self, carry: Any) -> tuple[int, Any] | None:
         """(step, tree) of the latest checkpoint that can be read, in the structure, shapes and
         shardings of `carry`; None where there is none."""
-        numbered = _numbered(carry)
-        form = jax.tree.map(_form, numbered)
+        numbered = packing.numbered(carry)
+        form = jax.tree.map(packing.form, numbered)
+        form[CHECK] = np.zeros(len(form), np.uint32)
         steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
         for step in sorted(steps, reverse=True):
             try:
-                leaves = self.manager.restore(step, args=ocp.args.StandardRestore(form))
+                leaves = dict(self.manager.restore(step, args=ocp.args.StandardRestore(form)))
+                _check(leaves.pop(CHECK), leaves)
             except (OSError, ValueError, KeyError, TypeError):  # by Orbax, of damaged files
                 self.manager.delete(step)  # the one before it is kept for this
                 self.damaged.append(step)
                 continue
-            leaves = {name: _unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
-            return step, jax.tree.unflatten(jax.tree.structure(carry), _values(leaves))
+            leaves = {name: packing.unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
+            return step, jax.tree.unflatten(jax.tree.structure(carry), packing.values(leaves))
         return None
 
     def spend(self, seconds: float) -> None:
@@ -86,12 +90,13 @@ class Store:
         arrays = {
             "params": snapshot.params,
             "collections": snapshot.collections,
-            "masks": jax.tree.map(_packed, tree.named_leaves(snapshot.masks)),
+            "masks": jax.tree.map(packing.packed, tree.named_leaves(snapshot.masks)),
         }
         # Orbax can't hold an empty tree, and reads dictionaries back as they were.
         arrays = {name: part for name, part in arrays.items() if jax.tree.leaves(part)}
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.folder / "final", arrays, force=True)
+        facts = facts | {CHECK: checksums(arrays)}
         write_json(self.folder / "done.json", facts)
         (self.folder / SPENT).unlink(missing_ok=True)
         self.close()
@@ -101,25 +106,47 @@ class Store:
 
     def facts(self) -> dict[str, Any] | None:
         """What `finish` was told; None while the stage is not done."""
+        found = self._done()
+        return None if found is None else {k: v for k, v in found.items() if k != CHECK}
+
+    def _done(self) -> dict[str, Any] | None:
         path = self.folder / "done.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def load(self) -> Snapshot:
-        """The network of a finished stage, on the first device: it may have been made on others."""
+        """The network of a finished stage, on the first device: it may have been made on others.
+
+        Raises:
+          UsageError: its files are damaged.
+        """
+        try:
+            arrays = self._final()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
+            reason = str(error).partition("\n")[0][:200] or type(error).__name__
+            raise UsageError(
+                f"{self.folder / 'final'}: damaged ({reason}): delete {self.folder}, and the same "
+                "command trains this stage anew"
+            ) from error
+        masks = arrays.get("masks", {})
+        params = arrays["params"]
+        named = tree.map_named(
+            lambda name, w: (
+                packing.unpacked(masks[name], jnp.zeros(w.shape, bool)) if name in masks else None
+            ),
+            params,
+        )
+        return Snapshot(params, arrays.get("collections", {}), named)
+
+    def _final(self) -> dict[str, Any]:
         home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.metadata(self.folder / "final").item_metadata.tree
             place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home)  # noqa: E731
             arrays = checkpointer.restore(self.folder / "final", jax.tree.map(place, saved))
-        masks = arrays.get("masks", {})
-        params = arrays["params"]
-        named = tree.map_named(
-            lambda name, w: (
-                _unpacked(masks[name], jnp.zeros(w.shape, bool)) if name in masks else None
-            ),
-            params,
-        )
-        return Snapshot(params, arrays.get("collections", {}), named)
+        known = (self._done() or {}).get(CHECK)
+        if known is not None:
+            _check(np.asarray(known, np.uint32), arrays)
+        return arrays
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -175,49 +202,10 @@ class Store:
             write_text(self.folder / "history.jsonl", text)
 
 
-def _numbered(carry: Any) -> dict[str, Any]:
-    """The leaves by number: any tree, whatever its classes, is then one flat dictionary."""
-    return {f"{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(carry))}
-
-
-def _is_mask(leaf: Any) -> bool:
-    return leaf.dtype == bool and leaf.ndim >= 2
-
-
-def _packed(leaf: Any) -> Any:
-    """A mask as bits, along its last axis; anything else as it is."""
-    return _pack(leaf) if _is_mask(leaf) else leaf
-
-
-def _form(leaf: Any) -> Any:
-    """What `_packed` makes of a leaf, to be read back: bits are so few that each device has all."""
-    if not _is_mask(leaf):
-        return leaf
-    whole = leaf.sharding
-    if isinstance(whole, jax.sharding.NamedSharding):
-        whole = jax.sharding.NamedSharding(whole.mesh, jax.sharding.PartitionSpec())
-    shape = (*leaf.shape[:-1], -(-leaf.shape[-1] // 8))
-    return jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=whole)
-
-
-def _unpacked(saved: Any, leaf: Any) -> Any:
-    """The inverse of `_packed`, placed as `leaf`. Masks that were saved as they are pass."""
-    if not _is_mask(leaf) or saved.dtype == bool:
-        return saved
-    return _unpacker(leaf.shape[-1], leaf.sharding)(saved)
-
-
-_pack = jax.jit(functools.partial(jnp.packbits, axis=-1))
-
-
-@functools.lru_cache(maxsize=64)
-def _unpacker(count: int, place: Any) -> Callable[[jax.Array], jax.Array]:
-    unpack = lambda bits: jnp.unpackbits(bits, axis=-1, count=count).astype(bool)  # noqa: E731
-    return jax.jit(unpack, out_shardings=place)
-
-
-def _values(numbered: Mapping[str, Any]) -> list[Any]:
-    return [numbered[name] for name in sorted(numbered)]
+def _check(known: Any, arrays: Any) -> None:
+    """Raises ValueError where arrays are not those whose checksums are known."""
+    if not np.array_equal(known, checksums(arrays)):
+        raise ValueError("other numbers than were saved")
 
 
 def write_text(path: Path, text: str) -> None:

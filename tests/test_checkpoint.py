@@ -1,4 +1,6 @@
+import gc
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,8 +12,9 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from kd_jax import checkpoint
+from kd_jax import packing
 from kd_jax.checkpoint import Store, write_json, write_text
+from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 from kd_jax.state import Snapshot, no_masks, start
 
@@ -70,7 +73,7 @@ def test_finishing_again_replaces_what_was_there(store):
 
 LOAD = """
 import sys, pathlib, jax
-from kd_jax import checkpoint
+from kd_jax import packing
 from kd_jax.checkpoint import Store
 assert len(jax.devices()) == 1, jax.devices()
 print(Store(pathlib.Path(sys.argv[1])).load().params["dense"]["kernel"].tolist())
@@ -129,13 +132,13 @@ def test_masks_are_kept_as_bits_and_come_back_where_they_were(store, spec):
     assert found["mask"].sharding == jnp.zeros_like(tree["mask"]).sharding
     saved = store.manager.restore(1, args=ocp.args.StandardRestore())
     forms = {(x.shape, x.dtype.name) for x in jax.tree.leaves(saved)}
-    assert forms == {((2,), "bool"), ((8, 3), "uint8")}
+    assert forms == {((2,), "bool"), ((8, 3), "uint8"), ((2,), "uint32")}  # and the checksums
 
 
 def test_a_network_whose_masks_were_saved_whole_is_read(store, monkeypatch):
     """As an earlier version did."""
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_packed", lambda leaf: leaf)
+        patch.setattr(packing, "packed", lambda leaf: leaf)
         store.finish(Snapshot(PARAMS, {}, MASKS), {})
     assert not tiny.differences(store.load(), Snapshot(PARAMS, {}, MASKS))
 
@@ -221,3 +224,93 @@ def test_seconds_are_kept_until_the_stage_is_done(tmp_path):
     assert Store(tmp_path / "stage").spent() == 3.5
     store.finish(Snapshot(PARAMS, {}, no_masks(PARAMS)), {})
     assert store.spent() == 0.0
+
+
+# Damage
+
+
+def harmed(path, how):
+    """A file that is cut short, has a bit that differs, or is gone."""
+    data = bytearray(path.read_bytes())
+    if how == "gone":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 2] ^= 0x10
+        path.write_bytes(data)
+
+
+def files(folder):
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+
+
+HARM = ("gone", "cut", "flipped")
+# Where Orbax fails, it leaves coroutines behind that nobody waits for.
+left_behind = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def tidy():
+    yield
+    gc.collect()
+
+
+@left_behind
+@pytest.mark.parametrize("how", HARM)
+@pytest.mark.usefixtures("tidy")
+def test_whatever_is_damaged_no_other_numbers_come_back(tmp_path, how):
+    """Of each file of the newest of two checkpoints in turn: what comes back is what was saved, or
+    the one before it."""
+    saved = {step: carry(float(step)) for step in (1, 2)}
+    made = Store(tmp_path / "made")
+    for step, tree in saved.items():
+        made.save(step, tree)
+    made.close()
+    newest = tmp_path / "made" / "steps" / "2"
+    passed_over = 0
+    for i, path in enumerate(files(newest)):
+        folder = tmp_path / str(i)
+        shutil.copytree(tmp_path / "made", folder)
+        harmed(folder / path.relative_to(tmp_path / "made"), how)
+        store = Store(folder)
+        step, found = store.restore(carry(0.0))
+        assert not tiny.differences(found, saved[step])
+        assert store.damaged == [2] * (step == 1)
+        passed_over += step == 1
+        store.close()
+    assert passed_over  # some of the files matter
+
+
+@left_behind
+@pytest.mark.parametrize("how", HARM)
+@pytest.mark.usefixtures("tidy")
+def test_a_network_whose_files_are_damaged_is_refused(tmp_path, how):
+    made = Store(tmp_path / "made")
+    made.finish(Snapshot(PARAMS, STATISTICS, MASKS), {"n": 1})
+    said = []
+    for i, path in enumerate(files(tmp_path / "made" / "final")):
+        folder = tmp_path / str(i)
+        shutil.copytree(tmp_path / "made", folder)
+        harmed(folder / path.relative_to(tmp_path / "made"), how)
+        try:
+            found = Store(folder).load()
+        except UsageError as error:
+            said.append((folder, str(error)))
+        else:
+            assert not tiny.differences(found, made.load())
+    assert said
+    for folder, words in said:
+        assert words.startswith(f"{folder}/final: damaged (")
+        assert words.endswith(f"delete {folder}, and the same command trains this stage anew")
+
+
+def test_numbers_that_differ_are_refused_even_where_their_files_are_whole(tmp_path):
+    store = Store(tmp_path / "stage")
+    store.finish(Snapshot(PARAMS, {}, MASKS), {"n": 1})
+    done = (tmp_path / "stage" / "done.json").read_bytes()
+    doubled = jax.tree.map(lambda x: 2 * x, PARAMS)
+    store.finish(Snapshot(doubled, {}, MASKS), {"n": 1})
+    (tmp_path / "stage" / "done.json").write_bytes(done)
+    with pytest.raises(UsageError, match="other numbers than were saved"):
+        store.load()
