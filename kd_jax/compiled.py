@@ -18,6 +18,7 @@ from kd_jax import step as step_lib
 from kd_jax.calibration import calibrated
 from kd_jax.datasets import Spec
 from kd_jax.devices import replicated, settled, splits
+from kd_jax.faults import Faults, faults, sound
 from kd_jax.forward import Model
 from kd_jax.many import RUN, SAME, STATE, VARIANT, over_runs, over_seeds
 from kd_jax.objective import Metrics, Settings
@@ -47,6 +48,9 @@ class Compiled:
       rest: (state) -> the network that it holds, as it is evaluated.
       norms: (state, teacher, data, order) -> {part of the loss: norm of its gradient [S·V]} in the
         step before. For streamed data a batch takes the place of the data, and there is no order.
+      sound: (state, sums) -> bool [S·V], whether the numbers of each run are finite.
+      faults: as norms, of the step that comes next: which parts of the loss and of their gradients
+        are not finite, see `faults`.
       order: (step, data) -> the examples' order [S, N] in the epoch of this step.
       record: (order, teacher's variables, data, (epoch, index of the batch)) -> (rows [S, B], the
         teacher's logits [S, B, K] on their views).
@@ -59,6 +63,8 @@ class Compiled:
     change_masks: Callable[..., TrainState]
     rest: Callable[..., Snapshot]
     norms: Callable[..., Metrics]
+    sound: Callable[..., Array]
+    faults: Callable[..., Faults]
     order: Callable[..., Array]
     record: Callable[..., tuple[Array, Array]]
 
@@ -106,7 +112,9 @@ def build(program: Program, loop: bool) -> Compiled:
         advance=looped if loop else functools.partial(_dispatch, order, single),
         single=single,
         step=donating(over_runs(one_step, (STATE, RUN, RUN, SAME), both)),
-        norms=_norms(program),
+        norms=_of_batch(program, step_lib.gradient_norms, back=1),
+        sound=compiled(over_runs(lambda _, *carry: sound(*carry), (STATE, RUN))),
+        faults=_of_batch(program, faults),
         change_masks=_changes(program),
         rest=compiled(over_runs(functools.partial(learning.rest, program), (STATE,))),
         order=order,
@@ -140,27 +148,29 @@ def _changes(program: Program) -> Callable[..., TrainState]:
     return change_masks
 
 
-def _norms(program: Program) -> Callable[..., Metrics]:
-    def before(state: TrainState) -> TrainState:
-        return dataclasses.replace(state, step=state.step - 1)
+def _of_batch(program: Program, function: Callable, back: int = 0) -> Callable:
+    """A function (program, settings, state, what the teacher brings, batch) of all runs, compiled,
+    as of so many steps before; of resident data it is told the order, and takes its batch itself.
+    """
+    then = lambda state: dataclasses.replace(state, step=state.step - back)  # noqa: E731
 
     def resident(settings, state, teacher, data, order):
-        state = before(state)
+        state = then(state)
         batch, soft = step_lib.take(program, order, state.step, teacher, data)
-        return step_lib.gradient_norms(program, settings, state, soft, batch)
+        return function(program, settings, state, soft, batch)
 
     def streamed(settings, state, teacher, batch):
         soft = None if teacher is None else teacher.variables
-        return step_lib.gradient_norms(program, settings, before(state), soft, batch)
+        return function(program, settings, then(state), soft, batch)
 
     of_resident = jax.jit(over_runs(resident, (STATE, RUN, SAME, RUN)))
     of_batch = jax.jit(over_runs(streamed, (STATE, RUN, SAME)))
 
-    def norms(settings, seeds, state, teacher, data, order=None):
+    def called(settings, seeds, state, teacher, data, order=None):
         given = (settings, seeds, state, teacher, data)
         return of_batch(*given) if order is None else of_resident(*given, order)
 
-    return norms
+    return called
 
 
 def _jit(program: Program, function: Callable, **options: Any) -> Any:

@@ -40,6 +40,15 @@ WHERE = {"where": True}  # a field that says where, when or how to run, not what
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Debug:
+    """What helps to find out what went wrong. It changes no result."""
+
+    nans: bool = False
+    """Where a number is not finite any more, which ends a run with the step, the part of the loss
+    and the parameter, make that step once more, operation by operation, and name the first one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """What is run: stages in an order given by what each starts from and learns from."""
 
@@ -92,6 +101,8 @@ class Experiment:
     """The large batch at which latency is measured, beside 1."""
     checkpoint_seconds: float = dataclasses.field(default=30.0, metadata=WHERE)
     """Seconds between two checkpoints within a stage."""
+    debug: Debug = dataclasses.field(default_factory=Debug, metadata=WHERE)
+    """What helps to find out what went wrong."""
     out: str = dataclasses.field(default="runs", metadata=WHERE)
     """Folder that holds the runs' folders."""
 

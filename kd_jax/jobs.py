@@ -20,9 +20,9 @@ from kd_jax.errors import require
 from kd_jax.events import alive_of, averaged, calibrated_at, event_steps, events, pruning
 from kd_jax.forward import Model
 from kd_jax.freezing import Patterns
-from kd_jax.loop import Job
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.objective import Settings, part_names
+from kd_jax.pieces import Job
 from kd_jax.portion import shown, train_size
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.stage_settings import one_of, settings_of
@@ -191,9 +191,14 @@ def labels_by_id(stage: Stage, data: Dataset) -> Array:
 
 
 def job_of(
-    prepared: Prepared, teacher: Teacher | Callable[[int], Teacher] | None, state: TrainState
+    prepared: Prepared,
+    teacher: Teacher | Callable[[int], Teacher] | None,
+    state: TrainState,
+    begin: Callable[[], TrainState] | None = None,
+    nans: bool = False,
 ) -> Job:
-    """What the loop runs, from the state at step 0; see `taught.teacher_of`."""
+    """What the loop runs, from the state at step 0, which `begin` makes once more; see
+    `taught.teacher_of`."""
     stage, program, data = prepared.stage, prepared.program, prepared.data
     home = prepared.home if splits(program.sharding) else None
     predict = compiled.predictor(program.model, data.spec, home)
@@ -221,6 +226,8 @@ def job_of(
         validate_every=stage.evaluate_every,
         sparsity=sparsity if jax.tree.leaves(state.masks) else None,
         norms=getattr(stage, "gradient_norms", False) and len(part_names(prepared.settings)) > 1,
+        begin=begin,
+        nans=nans,
     )
 
 

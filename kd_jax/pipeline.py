@@ -282,5 +282,6 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
             report=Several(report, *logs) if hosts.first() else Silent(),
             save_seconds=run.experiment.checkpoint_seconds,
             name=which,
+            nans=run.experiment.debug.nans,
             origin=transfer.origin(run, stage),
         )

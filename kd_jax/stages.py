@@ -1,5 +1,6 @@
 """A stage: (description, model, data, what it starts from and learns from) -> a network at rest."""
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ def run(
     report: Reporter | None = None,
     save_seconds: float = 30.0,
     name: str = "",
+    nans: bool = False,
     origin: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """Runs one stage for all seeds in one program; the result has a leading axis of seeds.
@@ -62,6 +64,7 @@ def run(
       devices: how many, 0 for all; (8, 2): eight, and two by two they share the parameters.
       store: where checkpoints go; with one, the stage resumes where it stopped.
       replay: folder of kept teachers' outputs, for stages that replay them.
+      nans: where a number is not finite any more, search for the operation that makes it.
       origin: what is to be known of where `start` comes from, kept with the store's facts.
 
     Raises:
@@ -76,7 +79,8 @@ def run(
     prepared = prepare(variants, model, data, teacher, seeds, devices)
     _check_networks(prepared, model, start, teacher)
     start = prepared.put(start)  # it may come from other devices
-    state = _begin(prepared, start, teacher)
+    begin = functools.partial(_begin, prepared, start, teacher)
+    state = begin()
     facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps, **(origin or {})}
     soft = None
     if teacher is not None:
@@ -84,7 +88,7 @@ def run(
         if prepared.program.teacher is not None:
             outputs = outputs_of(prepared.stage, data, teacher, store)
             soft = teacher_of(prepared, teacher, outputs, replay)
-    job = job_of(prepared, soft, state)
+    job = job_of(prepared, soft, state, begin, nans)
     state = fit(job, state, store, report, save_seconds, name)
     snapshot = prepared.compiled.rest(prepared.settings, prepared.seeds, state)
     snapshot = first(snapshot) if model.members > 1 else snapshot

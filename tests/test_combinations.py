@@ -11,11 +11,12 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs, loop
+from kd_jax import jobs, pieces
 from kd_jax.checkpoint import Store
 from kd_jax.config import Prune, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
+from kd_jax.objective import no_metrics
 from kd_jax.optim import Optim
 from kd_jax.prune import (
     ADMM,
@@ -107,7 +108,7 @@ MIXED = [
 
 @pytest.mark.parametrize("names", MIXED, ids=named)
 def test_laws_hold_and_a_stopped_run_ends_like_another(names, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
     given = stage(**names)
     store = Store(tmp_path / "whole")
     state, _ = tiny_runs.fit(given, store=store)
@@ -191,7 +192,7 @@ def test_a_rewound_training_is_the_training_from_there_with_fewer_weights():
 def masks_at(given, **changes):
     """{step: masks} after each change of them, of one seed."""
     seen = {}
-    original = loop._Runner.change
+    original = pieces.Runner.change
 
     def change(self, step, state, event):
         state = original(self, step, state, event)
@@ -199,7 +200,7 @@ def masks_at(given, **changes):
         return state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Runner, "change", change)
+        patch.setattr(pieces.Runner, "change", change)
         state, _ = tiny_runs.fit(given, seeds=(0,), **changes)
     return seen, state
 
@@ -285,7 +286,7 @@ def test_dns_takes_its_thresholds_once_and_shows_weights_again():
     back, half = 0, prepared.program.steps // 2
     for step in range(half + 3):
         mask, w = np.array(hidden(state.masks)), np.abs(np.array(hidden(state.params)))
-        zeros = loop.no_metrics(prepared.settings, 1)
+        zeros = no_metrics(prepared.settings, 1)
         state = prepared.compiled.advance(*told, state, zeros, None, prepared.resident, 1)[0]
         after, theta = np.asarray(hidden(state.masks)), found["hidden/kernel"]
         wanted = (mask & (w > 0.9 * theta)) | (w > 1.1 * theta) if step < half else mask
@@ -307,7 +308,7 @@ def test_admm_draws_weights_to_their_projection():
     )
 
     def stepped(state):
-        zeros = loop.no_metrics(prepared.settings, 1)
+        zeros = no_metrics(prepared.settings, 1)
         return prepared.compiled.advance(*told, state, zeros, None, prepared.resident, 1)[0]
 
     def kernels(state):
@@ -345,7 +346,7 @@ def test_admm_draws_weights_to_their_projection():
     np.testing.assert_array_equal(hidden(state.params), np.where(hidden(state.masks), w, 0))
     again = stepped(jax.tree.map(jnp.copy, state))
     other = dataclasses.replace(prepared.settings, rho=9.0)
-    zeros = loop.no_metrics(prepared.settings, 1)
+    zeros = no_metrics(prepared.settings, 1)
     last = prepared.compiled.advance(
         other, prepared.seeds, state, zeros, None, prepared.resident, 1
     )
@@ -356,14 +357,14 @@ def test_what_is_drawn_harder_is_nearer_to_its_projection():
     """And several ρ train in one program."""
     given = [stage(schedule=ADMM(rho=rho, every=4, end=1.0), ema=None) for rho in (1e-4, 3.0)]
     seen = {}
-    original = loop._Runner.change
+    original = pieces.Runner.change
 
     def change(self, step, state, event):
         seen[event[0]] = np.array(state.params["hidden"]["kernel"])
         return original(self, step, state, event)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Runner, "change", change)
+        patch.setattr(pieces.Runner, "change", change)
         tiny_runs.fit(given, seeds=(0,))
     sizes = np.sort(np.abs(seen["prune"]).reshape(2, -1), axis=1)[:, : 512 - 154]
     assert np.linalg.norm(sizes[1]) < 0.5 * np.linalg.norm(sizes[0])

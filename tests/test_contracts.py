@@ -9,7 +9,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs, loop, stages, taught
+from kd_jax import jobs, pieces, stages, taught
 from kd_jax.augment import Augment
 from kd_jax.optim import Optim
 from kd_jax.prune import OneShot
@@ -73,7 +73,7 @@ class Counter(tiny_runs.Diary):
 
 @pytest.mark.parametrize(("kind", "devices"), [("looped", 1), ("looped", 4), ("sent", 1)])
 def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)  # pieces of 2, 2 and then single steps
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)  # pieces of 2, 2 and then single steps
     monkeypatch.setattr(jobs, "loops_well", lambda *_: kind == "looped")
     model = tiny.perceptron(9 + devices + (kind == "sent"))  # one that no other test has compiled
     report = Counter(compilations)
@@ -87,7 +87,7 @@ def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
     assert not later, message.format(later)
 
     # Other values of what may be traced, other pieces and other mask changes: the same programs.
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 9.0)
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 9.0)
     other = dataclasses.replace(
         tiny_runs.PRUNE,
         optim=Optim(learning_rate=0.01, weight_decay=1e-2, warmup=2),
@@ -111,7 +111,7 @@ def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
 def test_pieces_change_nothing(monkeypatch):
     ends = []
     for seconds in (0.0, 9.0):
-        monkeypatch.setattr(loop, "PIECE_SECONDS", seconds)
+        monkeypatch.setattr(pieces, "PIECE_SECONDS", seconds)
         state, diary = tiny_runs.fit(tiny_runs.PRUNE)
         ends.append((state, diary.records))
         assert diary.steps == ([2, 4, *range(5, 13)] if seconds == 0 else [2, 4, 7, 8, 9, 12])

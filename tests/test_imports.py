@@ -30,6 +30,7 @@ portion
 serialize learning lessons many events checkpoint
 splicing
 checks step
+faults
 shrinking
 scoring
 changes cuts calibration gating
@@ -37,6 +38,8 @@ encode
 size
 quantizing
 compiled replay stage_settings
+pieces
+breakdown
 loop
 jobs roofline
 taught fusion shifting

@@ -10,8 +10,9 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs, learning, loop, many, randomness
+from kd_jax import jobs, learning, many, pieces, randomness
 from kd_jax.config import Prune, Train
+from kd_jax.objective import no_metrics
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, L0, STR, Cubic, Learned, Movement, OneShot, SoftMovement
 from kd_jax.state import rest
@@ -41,7 +42,7 @@ def hidden(tree):
 
 def before_and_after(given, **changes):
     """[(step, state before the event, after it)], of copies; and the state at the end."""
-    seen, original = [], loop._Runner.change
+    seen, original = [], pieces.Runner.change
 
     def change(self, step, state, event):
         before = jax.tree.map(np.array, state)
@@ -50,7 +51,7 @@ def before_and_after(given, **changes):
         return state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Runner, "change", change)
+        patch.setattr(pieces.Runner, "change", change)
         state, diary = tiny_runs.fit(given, **changes)
     return seen, state, diary
 
@@ -65,7 +66,7 @@ def test_a_step_of_movement_by_hand():
         prepared = jobs.prepare([stage], tiny.perceptron(), tiny.digits(), None, (0,), 1)
         first = prepared.begin(None)
         begun = jax.tree.map(np.array, first)
-        zeros = loop.no_metrics(prepared.settings, 1)
+        zeros = no_metrics(prepared.settings, 1)
         told = (prepared.settings, prepared.seeds, first, zeros, None, prepared.resident, 1)
         states[name] = begun, prepared.compiled.advance(*told)[0]
     (begun, moved), (_, like) = states["movement"], states["plain"]

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import loop
+from kd_jax import pieces
 from kd_jax.distill import AT, CRD, KD, OFD, SRRL, FitNet
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
@@ -71,7 +71,7 @@ def test_hints_between_modules_of_networks_that_return_no_features():
 
 
 def test_what_a_term_carries_goes_on_where_a_run_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
     given = {"model": tiny.convnet(), "teacher": foreign()}
     whole, _ = tiny_runs.fit(STAGE, **given)
     state, _, diary = tiny_runs.stop_and_go_on(tmp_path, 10, "quit", STAGE, **given)

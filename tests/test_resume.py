@@ -7,7 +7,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import loop
+from kd_jax import pieces
 from kd_jax.checkpoint import Store
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -17,7 +17,7 @@ STAGE = tiny_runs.PRUNE  # masks change before the steps 0, 2, 4, 7 and 9; an ep
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch):
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)  # they end at 2, 4, 5, 6, 7, ...
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)  # they end at 2, 4, 5, 6, 7, ...
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import tiny
 import tiny_runs
 
 from kd_jax import data as data_lib
-from kd_jax import jobs, loop
+from kd_jax import jobs, pieces
 from kd_jax import stream as stream_lib
 from kd_jax.augment import Augment
 from kd_jax.compiled import fresh
@@ -86,12 +86,20 @@ def test_streamed_data_train_as_single_steps_would(stream, streamed):
 
 
 def test_streamed_data_go_on(tmp_path, stream, streamed, monkeypatch):
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
     given = {"data": stream, "seeds": (3,)}
     state, history, diary = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", STREAMED, **given)
     assert diary.began == [("", 9, 7)]
     assert not tiny.differences(state, streamed[0])
     assert history == streamed[1].records
+
+
+@pytest.mark.parametrize("nans", [False, True])
+def test_what_is_not_finite_is_found_in_streamed_data_too(stream, nans):
+    fast = dataclasses.replace(STREAMED, optim=Optim(learning_rate=1e20))
+    said = r"by hard and kd, at step 2 of 9 \(epoch 1, seed 3\)"
+    with pytest.raises(UsageError, match=said + (": invalid value" if nans else "; lower it")):
+        tiny_runs.fit(fast, data=stream, seeds=(3,), nans=nans)
 
 
 def test_streamed_data_take_one_seed_at_a_time(stream):
@@ -111,7 +119,7 @@ PRUNED = Prune(
 
 def test_streamed_data_are_scored_and_rewound(tmp_path, stream, monkeypatch):
     """The criterion sees the next two batches; after a rewind batches come as from there."""
-    monkeypatch.setattr(loop, "PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
     begun, original = [], jobs.stream
     monkeypatch.setattr(jobs, "stream", lambda *given: begun.append(given[3]) or original(*given))
     given = {"data": stream, "seeds": (3,)}

@@ -11,7 +11,7 @@ import jax
 import pytest
 import tiny
 
-from kd_jax import loop, stages
+from kd_jax import pieces, stages
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Prune, Train
 from kd_jax.distill import KD
@@ -149,7 +149,7 @@ def stop_and_go_on(
     store.close()
     # The second half runs at another pace, which must not matter.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "PIECE_SECONDS", 9.0)
+        patch.setattr(pieces, "PIECE_SECONDS", 9.0)
         store = Store(folder)
         state, diary = fit(stage, store=store, **given)
     return state, store.history(), diary

@@ -16,10 +16,10 @@ assert hosts.join(["run", "--hosts", f"{address},2,{index}", "digits"]) == ["run
 
 import tiny_runs  # noqa: E402  once the hosts have joined
 
-from kd_jax import loop, stopping  # noqa: E402
+from kd_jax import pieces, stopping  # noqa: E402
 from kd_jax.checkpoint import Store  # noqa: E402
 
-loop.PIECE_SECONDS = 0.0
+pieces.PIECE_SECONDS = 0.0
 told = signal.SIGTERM if index == "1" else 0
 report = {
     "stop": tiny_runs.Quitter(6),

@@ -1,0 +1,44 @@
+"""Numbers that are not finite: whether there are any, and in which part of the loss and by which
+parameter they come first. Pure functions of one run."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_jax.batch import Batch
+from kd_jax.objective import Metrics, Settings
+from kd_jax.program import Program
+from kd_jax.splicing import spliced
+from kd_jax.state import TrainState
+from kd_jax.step import beside, loss_parts
+from kd_jax.tree import named_leaves
+
+Array = jax.Array
+Faults = tuple[dict[str, Array], dict[str, dict[str, Array]]]
+
+
+def sound(state: TrainState, sums: Metrics) -> Array:
+    """Whether a run's parameters and its loss so far are finite. A gradient that is not is seen in
+    the parameters it has moved."""
+    numbers = jax.tree.leaves((state.params, sums["loss"]))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
+
+
+def faults(
+    program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
+) -> Faults:
+    """({part of the loss: whether it is finite}, {part: {parameter: whether the part's gradient by
+    it is}}) in the step that follows a state."""
+    state = dataclasses.replace(state, step=program.position(state.step))
+    state = spliced(program, settings, state)
+    parts_of, others = loss_parts(program, settings, state, soft, batch), beside(state)
+    parts, pullback, _ = jax.vjp(lambda p: parts_of(p, *others), state.params, has_aux=True)
+    # One backward pass, mapped over the parts.
+    rows = dict(zip(parts, jnp.eye(len(parts), dtype=jnp.float32), strict=True))
+    finite = lambda x: jnp.all(jnp.isfinite(x))  # noqa: E731
+    by_part = jax.vmap(lambda part: jax.tree.map(finite, pullback(part)[0]))(rows)
+    leaves = named_leaves(by_part)
+    gradients = {part: {n: x[i] for n, x in leaves.items()} for i, part in enumerate(parts)}
+    return {part: finite(value) for part, value in parts.items()}, gradients
