@@ -14,6 +14,8 @@ from kd_jax.devices import replicated
 from kd_jax.objective import no_metrics
 from kd_jax.pieces import Job, Runner
 
+CHANCE = 1.2  # times the accuracy of a guess, up to which a network counts as no better
+
 
 class Reporter(Protocol):
     """Is told how a stage goes. All arguments are host numbers."""
@@ -78,6 +80,8 @@ def fit(
             record = _record(job, step, carry) | runner.norms(carry[0])
             carry = (carry[0], jax.tree.map(jnp.zeros_like, carry[1]))
             report.epoch(record)
+            if step == job.program.steps:
+                _warn_of_chance(job, record, report)
             if store is not None:
                 store.log(record)
         if store is None:
@@ -91,6 +95,19 @@ def fit(
             raise stopping.Stop(told, f"{name}: saved at step {step} of {job.program.steps}")
     stopping.settled()
     return carry[0]
+
+
+def _warn_of_chance(job: Job, record: dict[str, Any], report: Reporter) -> None:
+    """A network that has died, or never learned, is no better than a guess."""
+    classes, variants = job.program.spec.classes, job.settings.variants
+    accuracy = np.asarray(record.get("validation_accuracy", []))
+    lost = np.flatnonzero(accuracy <= CHANCE / classes)
+    if lost.size:
+        seeds = sorted({int(job.seeds[run // variants]) for run in lost})
+        report.note(
+            f"warning: no better than a guess at one of {classes} classes: seed "
+            f"{', '.join(map(str, seeds))}"
+        )
 
 
 def _record(job: Job, step: int, carry: Any) -> dict[str, Any]:

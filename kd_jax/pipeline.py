@@ -16,6 +16,7 @@ from kd_jax import (
     hosts,
     jobs,
     latency,
+    leaks,
     quantizing,
     run_fusion,
     shifting,
@@ -48,6 +49,8 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
         raise UsageError(f"experiment {experiment.name!r} has no stages")
     experiment = transfer.pinned(experiment)
     run = _assemble(experiment, folder, _load(experiment, report))
+    for note in leaks.notes(run.data):
+        report.note(note)
     _check(run)
     for stage in run.experiment.order():
         with flags_of(run.flag(stage)):

@@ -16,6 +16,7 @@ errors tree randomness batch units hlo platform stopping checksums packing
 products datasets values typed chips traffic
 splits stream sources cache hosts synthetic
 data randaugment
+leaks
 augment
 freezing
 models forward optim cost

@@ -87,6 +87,7 @@ WHERE = {
     "model_axis",
     "latency_batch",
     "checkpoint_seconds",
+    "debug.nans",
 }
 
 

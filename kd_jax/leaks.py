@@ -1,0 +1,50 @@
+"""What may be wrong with examples: labels that are none, images that stand in two splits."""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+
+from kd_jax.data import Dataset, Split
+from kd_jax.errors import UsageError
+
+SPLITS = ("train", "validation", "test")
+
+
+def notes(data: Dataset) -> list[str]:
+    """Warnings about the examples of a set in memory; none of one that is streamed.
+
+    Raises:
+      UsageError: a label is no class of the set.
+    """
+    splits = {name: getattr(data, name) for name in SPLITS}
+    if not all(isinstance(split, Split) for split in splits.values()):
+        return []
+    for name, split in splits.items():
+        _check_labels(name, split.labels, data.spec.classes)
+    images = {name: Counter(map(_digest, split.inputs)) for name, split in splits.items()}
+    found = []
+    for one, other in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        shared = images[one].keys() & images[other].keys()
+        count = sum(images[other][image] for image in shared)
+        if count:
+            found.append(
+                f"warning: {count} of {len(splits[other]):,} {other} images are {one} images too"
+            )
+    again = len(splits["train"]) - len(images["train"])
+    if again:
+        found.append(f"warning: {again} of {len(splits['train']):,} train images are there before")
+    return found
+
+
+def _check_labels(name: str, labels: np.ndarray, classes: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise UsageError(
+            f"{wrong.size} of {len(labels):,} {name} examples have labels that are none of the "
+            f"{classes} classes, the first {labels[wrong[0]]} (example {wrong[0]}): mend the set"
+        )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

@@ -1,0 +1,88 @@
+"""Examples that stand in two splits, and labels that are no class."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+from tiny_experiment import tiny as tiny_experiment
+
+from kd_jax import data as data_lib
+from kd_jax import leaks, pipeline
+from kd_jax.data import Split
+from kd_jax.errors import UsageError
+from kd_jax.optim import Optim
+
+
+def changed(**splits):
+    return dataclasses.replace(tiny.digits(), **splits)
+
+
+def with_images(split, inputs):
+    return Split(inputs, split.labels, split.ids)
+
+
+def test_a_set_in_which_all_is_well_gives_no_note():
+    assert not leaks.notes(tiny.digits())
+
+
+def test_images_of_two_splits_and_images_that_come_again():
+    data = tiny.digits()
+    test, train = data.test.inputs.copy(), data.train.inputs.copy()
+    test[:3] = train[5]
+    test[3] = data.validation.inputs[0]
+    train[7] = train[6]
+    found = leaks.notes(
+        changed(test=with_images(data.test, test), train=with_images(data.train, train))
+    )
+    assert found == [
+        "warning: 3 of 24 test images are train images too",
+        "warning: 1 of 24 test images are validation images too",
+        "warning: 1 of 64 train images are there before",
+    ]
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_refused(label):
+    validation = tiny.digits().validation
+    labels = validation.labels.copy()
+    labels[2] = label
+    data = changed(validation=Split(validation.inputs, labels, validation.ids))
+    said = rf"1 of 24 validation examples .* of the 10 classes, the first {label} \(example 2\)"
+    with pytest.raises(UsageError, match=said):
+        leaks.notes(data)
+
+
+def test_a_run_tells_of_them_before_it_trains(tmp_path, monkeypatch):
+    original = data_lib.load
+
+    def leaking(config, on_progress=None):
+        data = original(config, on_progress)
+        test = data.test.inputs.copy()
+        test[0] = data.train.inputs[0]
+        return dataclasses.replace(data, test=with_images(data.test, test))
+
+    monkeypatch.setattr(pipeline, "load", leaking)
+    diary = tiny_runs.Diary()
+    pipeline.prepare(tiny_experiment(), tmp_path, diary)
+    assert [note for note in diary.notes if "train images too" in note]
+
+
+def test_a_network_and_a_teacher_that_only_guess_are_told_of():
+    """A rate of nearly nothing leaves the network as it began."""
+    still = dataclasses.replace(tiny_runs.DISTILL, optim=Optim(learning_rate=1e-9))
+    start = tiny_runs.taught(2)[1]
+    params = {
+        **start.params,
+        "classifier": {k: 0 * x for k, x in start.params["classifier"].items()},
+    }
+    params["classifier"]["bias"] = params["classifier"]["bias"].at[:, 3].set(9.0)
+    one_class = dataclasses.replace(start, params=params)
+    _, diary = tiny_runs.fit(still, teacher=(tiny.perceptron(), one_class), start=one_class)
+    share = np.mean(tiny.digits().validation.labels == 3)
+    assert share <= 0.12
+    assert diary.notes[1:] == [
+        "warning: the teacher is no better than a guess: there is nothing to learn",
+        "warning: no better than a guess at one of 10 classes: seed 0, 1",
+    ]
