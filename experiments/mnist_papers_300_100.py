@@ -26,6 +26,7 @@ from kd_jax.config import Distill, Experiment, Prune, Quantize, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import KD
 from kd_jax.models import MODELS
+from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
 from kd_jax.prune import DNS, Cubic, Iterative
 from kd_jax.published import Figure
@@ -40,13 +41,12 @@ SOFT: dict[str, Any] = {
     "hard_weight": 0.1,
     "terms": {"kd": KD(temperature=4.0, weight=0.9)},
     "gradient_norms": False,
-    "augment": JITTER,
 }
 
 CONFIG = Experiment(
     name="mnist_papers_300_100",
     data=Data(name="mnist", validation=0.05),
-    teacher=MODELS["mlp_1200"],
+    teacher=MLP(widths=(1200, 1200), dropout=0.25),
     student=MODELS["lenet_300_100"],
     stages={
         "train": Train(epochs=30, optim=DENSE, **COMMON),
@@ -62,23 +62,24 @@ CONFIG = Experiment(
         "dns": Prune(
             start="train",
             allocation="std",
-            threshold=1.0,
+            threshold=7.0,
+            thresholds=("dense2=3", "classifier=1"),
             schedule=DNS(),
             epochs=46,
-            optim=LESS,
+            optim=Optim(learning_rate=0.03, weight_decay=1e-3),
             **COMMON,
         ),
         "large": Train(
             model="teacher",
             epochs=40,
-            optim=Optim(learning_rate=0.1, max_norm=3.5),
+            optim=Optim(learning_rate=0.03, max_norm=3.5),
             augment=JITTER,
             **COMMON,
         ),
-        "taught": Distill(epochs=40, optim=DENSE, **SOFT, **COMMON),
+        "taught": Distill(epochs=40, optim=DENSE, augment=JITTER, **SOFT, **COMMON),
         "least": Prune(
             start="taught",
-            sparsity=0.98,
+            sparsity=0.986,
             allocation="global",
             schedule=Cubic(begin=0.0, end=0.6, every=100),
             epochs=60,

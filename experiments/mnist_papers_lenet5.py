@@ -58,7 +58,7 @@ CONFIG = Experiment(
             **COMMON,
         ),
         "large": Train(model="teacher", epochs=20, optim=DENSE, augment=JITTER, **COMMON),
-        "taught": Distill(epochs=20, optim=DENSE, **SOFT, **COMMON),
+        "taught": Distill(epochs=20, optim=DENSE, augment=JITTER, **SOFT, **COMMON),
         "least": Prune(
             start="taught",
             sparsity=0.992,
