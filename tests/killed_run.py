@@ -1,0 +1,81 @@
+"""A run as a process that may be killed: `python killed_run.py FOLDER few|all`, of a few stages and
+one seed, or of all kinds of stages and two seeds.
+
+Says "go" once it trains. Beside each stage's network it leaves the checksums of all that was
+trained: parameters, masks, moments, averages.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from tiny_experiment import tiny
+
+from kd_jax import checksums, locks, pieces, pipeline, report, stages, summary
+from kd_jax.augment import Augment
+from kd_jax.checkpoint import write_json
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
+from kd_jax.loop import Silent
+from kd_jax.optim import Optim
+from kd_jax.prune import DNS, Lottery, Movement, OneShot
+
+SHORT: dict[str, Any] = {"epochs": 8, "batch": 16, "optim": Optim(learning_rate=0.05)}
+TAUGHT: dict[str, Any] = {**SHORT, "teacher": "train", "terms": Distill().terms}
+STAGES: dict[str, Train] = {
+    "train": Train(model="teacher", ema=0.9, **SHORT),
+    "distill": Distill(augment=Augment(shift=1), replay="float16", **SHORT),
+    "surgery": Prune(start="distill", allocation="std", threshold=0.5, schedule=DNS(), **SHORT),
+    "lottery": Prune(sparsity=0.7, schedule=Lottery(rounds=2), **SHORT),
+    "movement": Prune(
+        start="distill", sparsity=0.6, criterion=Movement(), schedule=OneShot(at=0.6), **TAUGHT
+    ),
+    "smaller": Shrink(start="distill", amount=0.5, **TAUGHT),
+    "gated": Gate(start="distill", amount=0.5, **SHORT),
+    "coarse": Quantize(start="surgery", values="codebook", bits=3, **SHORT),
+    "both": Fuse(of=("distill", "surgery")),
+}
+
+
+FEW = ("train", "distill", "surgery")
+
+
+def experiment(folder: Path, which: str) -> Experiment:
+    """Checkpoints come as often as they can be written."""
+    chosen = {name: STAGES[name] for name in (FEW if which == "few" else STAGES)}
+    given: dict[str, Any] = {"out": str(folder), "checkpoint_seconds": 1e-3, "together": False}
+    return tiny(stages=chosen, seeds=1 if which == "few" else 2, **given)
+
+
+class Go(Silent):
+    """Says when training begins."""
+
+    said = False
+
+    def advance(self, step: int, examples_per_second: float) -> None:
+        if not Go.said:
+            print("go", flush=True)
+            Go.said = True
+
+
+def main(folder: Path, which: str) -> None:
+    pieces.PIECE_SECONDS = 0.02
+    original = stages.fit
+
+    def fit(job, state, store, *rest):
+        state = original(job, state, store, *rest)
+        write_json(store.folder / "state.json", checksums.checksums(jax.tree.leaves(state)))
+        return state
+
+    stages.fit = fit
+    given = experiment(folder, which)
+    run = pipeline.prepare(given, folder / "run", Silent())
+    pipeline.claim(given, run.folder)
+    with locks.held(run.folder):
+        pipeline.train(run, Go())
+        results = summary.summarise(run, "a test", Silent())
+        report.write(run.folder, results, summary.histories(run))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
