@@ -35,7 +35,7 @@ from kd_jax.config import Experiment
 from kd_jax.errors import UsageError, did_you_mean, trouble
 from kd_jax.progress import Screen
 from kd_jax.published import Figure
-from kd_jax.startup import keep_programs
+from kd_jax.startup import keep_programs, keep_quiet
 
 HELP = """Make deep networks small, by knowledge distillation, pruning and quantisation.
 
@@ -69,6 +69,7 @@ def main(arguments: list[str]) -> int:
     """Runs a verb; the exit status: 0, 2 after a user's mistake, 130 when interrupted, 143 when
     told to stop by SIGTERM."""
     keep_programs()
+    keep_quiet()
     verbs = {
         "run": _run,
         "reproduce": _reproduce,

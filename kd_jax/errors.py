@@ -29,7 +29,8 @@ def trouble(error: Exception) -> str:
     raised again."""
     by_orbax = re.search(r"([^:]+) \[os_error_code", str(error))  # in a ValueError
     if isinstance(error, OSError) or by_orbax:
-        where = getattr(error, "filename2", None) or getattr(error, "filename", None) or "the disk"
+        where = getattr(error, "filename2", None) or getattr(error, "filename", None)
+        where = where or _file_of_orbax(str(error)) or "the disk"
         reason = by_orbax[1].strip() if by_orbax else getattr(error, "strerror", None) or error
         return (
             f"can't write to or read from {where} ({reason}): make it possible, or choose another "
@@ -38,6 +39,12 @@ def trouble(error: Exception) -> str:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory: lower a batch, --seeds or a model's width"
     raise error
+
+
+def _file_of_orbax(message: str) -> str:
+    """The checkpoint of which Orbax's message tells; "" where it tells of none."""
+    found = re.search(r'"(/[^"]+)"', message)
+    return found[1].partition(".orbax-checkpoint-tmp")[0] if found else ""
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,8 +1,12 @@
-"""What a process does before its first program: it keeps compiled programs between runs, and
-counts how long compiling takes."""
+"""What a process does before its first program: it keeps compiled programs between runs, counts
+how long compiling takes, and silences libraries."""
 
+import functools
+import logging
 import os
+import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,23 @@ def since_start() -> float:
         return uptime - began / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return time.monotonic() - _imported
+
+
+@functools.cache  # once
+def keep_quiet() -> None:
+    """What libraries say of a disk that fails, in hundreds of lines, our error says in one."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    # A program that can't be kept, or is damaged, is compiled anew, that is all.
+    warnings.filterwarnings("ignore", "Error (writing|reading) persistent compilation", UserWarning)
+    shown = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # Of a thread that outlives what it was to write.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def keep_programs() -> None:

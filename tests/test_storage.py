@@ -1,0 +1,125 @@
+"""Disks that fail amid training, for real: one line says so, and the run goes on afterwards."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# With a limit on the size of any file, what is too large fails to be written.
+LIMITED = """
+import resource, sys
+from kd_jax.cli import main
+if sys.argv[1] != "none":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+RUN = ("run", "digits", "--only", "train", "--seeds", "1", "--checkpoint-seconds", "0.1")
+
+
+def command(*words, limit="none"):
+    variables = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), *map(str, words)],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, limit="none"):
+    status, _, error = command(*RUN, "--out", out, limit=limit)
+    assert status == 2, error
+    (folder,) = out.iterdir()
+    steps = folder / "train" / "seeds-0" / "steps"
+    assert error.startswith(f"error: can't write to or read from {folder}/")
+    assert error.endswith(f"({reason}): make it possible, or choose another folder\n")
+    assert error.count("\n") == 1  # nothing of any library
+    assert not list(steps.glob("[0-9]")), "what could not be written counts as written"
+    repair()
+    status, shown, error = command(*RUN, "--out", out)
+    assert (status, error) == (0, "")
+    assert "train (seed 0): done in " in shown
+
+
+def test_a_file_that_can_not_be_written_whole(tmp_path):
+    check_that_it_fails_in_one_line_and_goes_on(
+        tmp_path / "runs", "File too large", lambda: None, limit=50_000
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a mebibyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    words = [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if mount is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("file systems can't be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk):
+    def repair():
+        words = ["mount", "-o", "remount,size=50m", str(small_disk)]
+        subprocess.run(words, check=True, capture_output=True)
+
+    check_that_it_fails_in_one_line_and_goes_on(small_disk, "No space left on device", repair)
+
+
+def test_a_disk_that_can_only_be_read(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True, capture_output=True)
+    status, _, error = command(*RUN, "--out", small_disk)
+    assert status == 2
+    assert error.startswith(f"error: --out {small_disk}: can't write to {small_disk}/digits-")
+    assert error.endswith("(Read-only file system): choose another folder\n")
+
+
+def steps_of(out):
+    """The checkpoints of the only stage."""
+    return {int(path.name): path for path in out.glob("*/train/*/steps/*") if path.name.isdigit()}
+
+
+def started(*words):
+    return subprocess.Popen(
+        [sys.executable, "-c", LIMITED, "none", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_taken(tmp_path):
+    words = (*RUN, "--train.epochs", "3000", "--out", tmp_path)
+    with started(*words) as process:
+        while len(steps_of(tmp_path)) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+    before, last = sorted(steps_of(tmp_path))[-2:]
+    for path in steps_of(tmp_path)[last].rglob("d/*"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    said = []
+    with started(*words) as process:
+        assert process.stdout is not None
+        while not said or "from step" not in said[-1]:
+            said.append(process.stdout.readline())
+            assert said[-1], process.stderr and process.stderr.read()
+        process.kill()
+        _, error = process.communicate()
+    assert f"  warning: the checkpoint of step {last} is damaged, and was deleted\n" in said
+    assert said[-1].startswith(f"train (seed 0): 42000 steps from step {before}, ")
+    assert not error
