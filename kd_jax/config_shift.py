@@ -30,6 +30,7 @@ class Shift(Train):
         require(bool(self.start), "start is empty: name the stage whose network is to be shifted")
         listed = " ".join(map(str, self.classes))
         require(bool(self.classes), "classes is empty: name those whose biases are to be shifted")
+        require(min(self.classes) >= 0, f"classes {listed}: none is below 0")
         require(
             len(set(self.classes)) == len(self.classes), f"classes {listed}: one is named twice"
         )

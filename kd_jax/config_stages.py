@@ -90,10 +90,9 @@ class Train:
             value = getattr(self, name)
             require(value >= low, f"{name.replace('_', '-')} {value} must be at least {low}")
         require(0 < self.fraction <= 1, f"fraction {self.fraction} must be in (0, 1]")
-        require(
-            len(set(self.labels)) == len(self.labels),
-            f"labels {' '.join(map(str, self.labels))}: one is named twice",
-        )
+        listed = " ".join(map(str, self.labels))
+        require(min(self.labels, default=0) >= 0, f"labels {listed}: none is below 0")
+        require(len(set(self.labels)) == len(self.labels), f"labels {listed}: one is named twice")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"label-smoothing {smoothing} must be in [0, 1)")
         require(
@@ -286,6 +285,7 @@ class Prune(Retrain):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
+        require(self.threshold >= 0, f"threshold {self.threshold} must not be below 0")
         combinations.check(self)
 
 

@@ -73,9 +73,12 @@ LARGEST = 3e38  # about what float32 can hold, and everything is computed in flo
 
 
 def require_finite(value: object, before: str = "") -> None:
-    """Raises UsageError for a float that is not finite, at any depth of dataclasses, dictionaries
-    and tuples; the message names its field. `before` comes before a number that stands alone."""
-    if isinstance(value, float):
+    """Raises UsageError for a float that is not finite or a whole number that int32 can't hold, at
+    any depth of dataclasses, dictionaries and tuples; the message names its field. `before` comes
+    before a number that stands alone."""
+    if isinstance(value, int):
+        require(abs(value) < 2**31, f"{before}{value}: it must be within ±2**31.")
+    elif isinstance(value, float):
         fine = abs(value) <= LARGEST
         require(fine, f"{before}{value:g}: it must be a finite number (of float32).")
     elif dataclasses.is_dataclass(value):

@@ -52,6 +52,7 @@ class Optim:
         require(self.learning_rate > 0, f"learning-rate {self.learning_rate} must be above 0")
         require(0 <= self.momentum < 1, f"momentum {self.momentum} must be in [0, 1)")
         delta = self.dot_delta
+        require(0 <= delta < 1, f"dot-delta {delta} must be in [0, 1)")
         require(
             self.name != "dot" or 0 <= delta <= min(self.momentum, 0.999 - self.momentum),
             f"dot-delta {delta} must leave momentum {self.momentum} plus and minus it in [0, 1)",

@@ -1,6 +1,7 @@
 """What all distillation terms have in common: a weight over time, what they are told of a step, and
 what they may carry: parameters of their own, trained beside the student's, and memories."""
 
+import dataclasses
 from typing import Any, ClassVar
 
 import flax.struct
@@ -107,8 +108,10 @@ class Term:
 
     def __post_init__(self):
         who = type(self).__name__
-        for name in ("weight", "start", "warmup", "cooldown"):
-            require_between(f"{who}.{name}", getattr(self, name), 0)
+        for field in dataclasses.fields(self):
+            # No objective has a factor, margin or power below 0, or counts less than one.
+            least = 1 if field.type in (int, "int") else 0
+            require_between(f"{who}.{field.name}", getattr(self, field.name), least)
         if isinstance(self.stop, int | float) and isinstance(self.start, int | float):
             require(
                 self.stop > self.start,

@@ -92,7 +92,7 @@ class Percentile:
 
     def __post_init__(self) -> None:
         percent = self.percent
-        require(0 < percent <= 100, f"calibration percentile {percent} must be in (0, 100]")
+        require(0 < percent <= 100, f"percent {percent} must be in (0, 100]")
 
     def __call__(self, seen: Seen, bits: Array, symmetric: bool) -> tuple[Array, Array]:
         share = jnp.cumsum(magnitudes(seen)) / jnp.maximum(jnp.sum(seen.counts), 1)

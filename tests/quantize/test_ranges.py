@@ -102,5 +102,5 @@ def test_nothing_but_zeros_and_one_number(name):
 
 
 def test_bad_percentile():
-    with pytest.raises(UsageError, match="percentile 0"):
+    with pytest.raises(UsageError, match="percent 0"):
         Percentile(percent=0.0)
