@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from kd_jax.jsons import parsed
+
 
 def cache_dir() -> Path:
     """`$XDG_CACHE_HOME/kd_jax`, or `~/.cache/kd_jax`."""
@@ -28,7 +30,7 @@ def load(name: str, fields: Iterable[str]) -> dict[str, np.ndarray] | None:
     """The arrays saved under a name, memory-mapped; None unless all of them are there whole."""
     arrays = {}
     try:
-        checksums = json.loads(_path(name, "checksums.json").read_text(encoding="utf-8"))
+        checksums = parsed(_path(name, "checksums.json").read_text(encoding="utf-8"))
         for field in fields:
             path = _path(name, f"{field}.npy")
             arrays[field] = np.load(path, mmap_mode="r", allow_pickle=False)

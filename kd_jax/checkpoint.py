@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from kd_jax import hosts, packing, tree
 from kd_jax.checksums import checksums
 from kd_jax.errors import UsageError
+from kd_jax.jsons import parsed
 from kd_jax.state import Snapshot
 
 SPENT = "seconds.json"
@@ -72,14 +73,14 @@ class Store:
     def spent(self) -> float:
         """What `spend` was told last; 0 at the start."""
         path = self.folder / SPENT
-        return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+        return float(parsed(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
 
     def pace(self, examples_per_second: float | None = None) -> float | None:
         """Keeps how fast the stage trains, if it is told; what it was told last, None before."""
         path = self.folder / PACE
         if examples_per_second is not None:
             write_json(path, examples_per_second)
-        return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return float(parsed(path.read_text(encoding="utf-8"))) if path.exists() else None
 
     # At the end -----------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Store:
 
     def _done(self) -> dict[str, Any] | None:
         path = self.folder / "done.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return parsed(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def load(self) -> Snapshot:
         """The network of a finished stage, on the first device: it may have been made on others.
@@ -188,7 +189,7 @@ class Store:
         records = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
-                records.append(json.loads(line))
+                records.append(parsed(line))
             except json.JSONDecodeError:
                 break
         return records

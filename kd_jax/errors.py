@@ -53,6 +53,12 @@ def require(condition: bool, message: str) -> None:
         raise UsageError(message)
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """A text that is too long for a line, without its middle."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
+
+
 def require_between(
     field: str, value: object, low: float, high: float = math.inf, open_low: bool = False
 ) -> None:

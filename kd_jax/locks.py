@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kd_jax import hosts
 from kd_jax.errors import UsageError
+from kd_jax.jsons import parsed
 
 FILE = "lock"
 
@@ -59,7 +60,7 @@ def _open(folder: Path) -> tuple[int | None, str]:
 def _holder(path: Path) -> str:
     """Who says to hold a lock, in words."""
     try:
-        told = json.loads(path.read_bytes())
+        told = parsed(path.read_bytes())
         return f"process {told['process']} on {told['host']} since {told['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # it is just being written
         return "another process"

@@ -2,7 +2,6 @@
 is done and resuming what was interrupted."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shif
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
+from kd_jax.jsons import parsed
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, folder_of
@@ -170,7 +170,7 @@ def _saved(path: Path) -> Experiment:
     if not path.exists():
         raise UsageError(f"{path.parent}: no config.json here, so no run of kd_jax")
     try:
-        experiment = from_data(json.loads(path.read_text(encoding="utf-8")))
+        experiment = from_data(parsed(path.read_text(encoding="utf-8")))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (ValueError, TypeError, OSError) as error:

@@ -28,6 +28,7 @@ from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
+from kd_jax.jsons import parsed
 from kd_jax.program import Program
 from kd_jax.state import Snapshot
 
@@ -85,7 +86,7 @@ class Replay:
         self.folder = Path(root) / name
         path = self.folder / "identity.json"
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = parsed(path.read_text(encoding="utf-8"))
             other = sorted(key for key in what.keys() | found if what.get(key) != found.get(key))
             require(
                 not other,
@@ -127,7 +128,7 @@ class Replay:
             reader = ArrayRecordReader(str(self._path(epoch)))
             head, *chunks = reader.read_all()
             reader.close()
-            shape = tuple(json.loads(head)["shape"])
+            shape = tuple(parsed(head)["shape"])
             return self._decode(b"".join(chunks), shape)
         except (ValueError, KeyError, RuntimeError, OSError, IndexError) as error:
             raise UsageError(f"{self._path(epoch)}: damaged: delete it ({error})") from error

@@ -13,6 +13,7 @@ import numpy as np
 from kd_jax import results as results_lib
 from kd_jax.checkpoint import write_json, write_text
 from kd_jax.errors import UsageError
+from kd_jax.jsons import parsed
 from kd_jax.noise import class_gains, summary
 from kd_jax.results import Results, Row
 from kd_jax.tables import markdown
@@ -72,7 +73,7 @@ def _by_class(run: Results) -> list[tuple[Row, dict[str, float]]]:
 
 def json_text(results: Sequence[Results]) -> str:
     """A list of the runs' results.json."""
-    return json.dumps([json.loads(results_lib.to_json(run)) for run in results], indent=1) + "\n"
+    return json.dumps([parsed(results_lib.to_json(run)) for run in results], indent=1) + "\n"
 
 
 # On disk ----------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def _histories(run: Path) -> Histories:
     """What `write` kept. Raises UsageError, naming the file, where it holds anything else."""
     path = run / HISTORIES
     try:
-        found = json.loads(path.read_bytes()) if path.exists() else {}
+        found = parsed(path.read_bytes()) if path.exists() else {}
         return {stage: [*map(_checked, records)] for stage, records in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         fix = f"write it anew by python run.py evaluate {run}"

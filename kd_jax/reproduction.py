@@ -1,7 +1,6 @@
 """Ours beside theirs: what a run has of the numbers that a paper reports."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from kd_jax import files
 from kd_jax.checkpoint import write_json, write_text
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, require
+from kd_jax.jsons import parsed
 from kd_jax.loop import Reporter
 from kd_jax.noise import spread, summary
 from kd_jax.published import KINDS, Figure, values, verdict
@@ -132,7 +132,7 @@ def write(folder: Path, found: Reproduction) -> None:
 def read(path: Path) -> Reproduction:
     """Raises UsageError where the file is damaged or of another format."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: can't be read ({error}): run it again") from error
     format_ = data.pop("format", None) if isinstance(data, dict) else None

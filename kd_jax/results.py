@@ -16,6 +16,7 @@ from kd_jax import latency as latency_lib
 from kd_jax.checkpoint import write_text
 from kd_jax.cka import Similarity
 from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.jsons import parsed
 from kd_jax.latency import Latency
 from kd_jax.savings import Savings
 from kd_jax.sparse import SparseTiming
@@ -241,7 +242,7 @@ def to_json(results: Results) -> str:
 def from_json(text: str | bytes, where: str = FILE) -> Results:
     """The inverse of to_json. Raises UsageError, naming `where`, if it is anything else."""
     try:
-        data = json.loads(text)
+        data = parsed(text)
     except ValueError as e:  # not JSON, or not UTF-8
         raise UsageError(f"{where} is no JSON ({e}): run it again") from e
     found = data.pop("format", None) if isinstance(data, dict) else None

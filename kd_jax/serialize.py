@@ -21,7 +21,7 @@ from kd_jax.config import (
 )
 from kd_jax.datasets import Data
 from kd_jax.distill import TERMS
-from kd_jax.errors import UsageError, did_you_mean
+from kd_jax.errors import UsageError, did_you_mean, shortened
 from kd_jax.models import CONFIGS
 from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, PENALTIES, SCHEDULES, STRUCTURES
@@ -80,18 +80,20 @@ def from_data(data: Any, where: str = "config") -> Any:
         hint = did_you_mean(str(data["class"]), CLASSES)
         own = " If it is of a file of your own, add --use FILE.py."
         hint = hint if "Did you mean" in hint else own
-        raise UsageError(f"{where}: unknown class {data['class']!r}.{hint}")
+        raise UsageError(f"{where}: unknown class {shortened(repr(data['class']))}.{hint}")
     known = {f.name for f in dataclasses.fields(cls)}
     fields = {name: item for name, item in data.items() if name != "class"}
     for name in fields:
         if name not in known:
-            raise UsageError(f"{where}: no field {name!r}.{did_you_mean(name, known)}")
+            raise UsageError(
+                f"{where}: no field {shortened(repr(name))}.{did_you_mean(name, known)}"
+            )
     kinds = get_type_hints(cls)
     read = {name: from_data(item, f"{where}.{name}") for name, item in fields.items()}
     for name, value in read.items():
         if not values.fits(kinds[name], value):
             kind = values.describe(kinds[name])
-            raise UsageError(f"{where}.{name}: {value!r} is not {kind}")
+            raise UsageError(f"{where}.{name}: {shortened(repr(value))} is not {kind}")
     try:
         return cls(**read)
     except UsageError as error:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, shortened
 
 
 class Typed:
@@ -35,14 +35,18 @@ def typed(kind: Any, value: Any, where: str) -> Any:
     except UsageError:
         raise
     except (TypeError, ValueError, AttributeError) as e:
-        raise UsageError(f"{where} can't be {value!r}: {e}") from e
+        reason = shortened(str(e))
+        raise UsageError(f"{where} can't be {shortened(repr(value))}: {reason}") from e
 
 
 def _record(kind: Any, value: dict[str, Any], where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
     for name in value:
-        require(name in fields, f"{where}: no field {name!r}.{did_you_mean(name, fields)}")
+        require(
+            name in fields,
+            f"{where}: no field {shortened(repr(name))}.{did_you_mean(name, fields)}",
+        )
     needed = (n for n, f in fields.items() if f.default is f.default_factory)  # both are MISSING
     for name in needed:
         require(name in value, f"{where}: field {name!r} is missing: run it again")

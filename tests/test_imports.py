@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms from upstream to downstream. A file may import from the lines above its own; within a
 # line, files don't know each other, but for those of one package.
 FLOW = """
-errors tree randomness batch units hlo platform stopping checksums packing
+errors tree randomness batch units hlo platform stopping checksums packing jsons
 products datasets values typed chips traffic
 splits stream sources cache hosts synthetic
 data randaugment

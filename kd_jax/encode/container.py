@@ -24,6 +24,7 @@ from kd_jax.encode.places import size_of
 from kd_jax.encode.streams import CODERS, checked
 from kd_jax.encode.tensors import Coded
 from kd_jax.errors import UsageError, require
+from kd_jax.jsons import parsed
 from kd_jax.tree import Tree, named_leaves
 
 MAGIC, VERSION = b"\x89KDZ\r\n\x1a", 1  # text transfers would damage it, and be noticed
@@ -184,7 +185,7 @@ def _opened(data: bytes) -> tuple[list[Any], Any, bytes]:
     except zlib.error as error:
         raise Damaged("its header is damaged") from error
     sound(inflate.eof and not inflate.unused_data, "its header is damaged or too long")
-    header = json.loads(said)
+    header = parsed(said)
     return header["tensors"], header["about"], body[end:]
 
 

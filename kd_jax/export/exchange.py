@@ -22,6 +22,7 @@ from kd_jax.devices import memory
 from kd_jax.errors import UsageError, require
 from kd_jax.export.network import Network
 from kd_jax.forward import Model
+from kd_jax.jsons import parsed
 from kd_jax.prune import Widths, rebuild
 from kd_jax.runs import Run
 from kd_jax.serialize import from_data, to_data
@@ -55,7 +56,7 @@ def write(folder: Path, run: Run, stage: str, seed: int, network: Network) -> No
         "seed": seed,
         "data": dataclasses.asdict(network.spec),
         "pruned": [name for name, mask in masks.items() if not np.all(mask)],
-        "widths": {name: json.loads(cut.text()) for name, cut in shrunk.items()},
+        "widths": {name: parsed(cut.text()) for name, cut in shrunk.items()},
         "experiment": to_data(experiment),
     }
     arrays = {
@@ -137,7 +138,7 @@ def _check_memory(path: Path, role: str, model: Model, spec: Spec) -> None:
 
 def _said(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: can't be read ({error}): {AGAIN}") from error
     found = said.get("format") if isinstance(said, dict) else None

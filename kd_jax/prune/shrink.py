@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_jax.errors import require
 from kd_jax.forward import Model, Variables
+from kd_jax.jsons import parsed
 from kd_jax.prune.evaluate import Sizes, run
 from kd_jax.prune.groups import Indices, Structure, analysed, mixed, trace
 from kd_jax.prune.structure import Graph
@@ -36,7 +37,7 @@ class Widths:
 
     @staticmethod
     def from_json(text: str) -> "Widths":
-        said = json.loads(text)
+        said = parsed(text)
         return Widths(
             tuple(said["input_shape"]),
             said["dtype"],
