@@ -53,7 +53,7 @@ def main(question: str, answer: str) -> None:
     asked = Question(**json.loads(Path(question).read_text(encoding="utf-8")))
     if asked.threads == 1 and hasattr(os, "sched_setaffinity"):  # before XLA starts its threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    images = np.load(asked.images)
+    images = np.load(asked.images, allow_pickle=False)
     calls_of = {"XLA": _by_xla, "onnxruntime": _by_onnxruntime}[asked.runtime](asked)
     rows = []
     for batch in asked.batches:

@@ -101,4 +101,4 @@ def ask(form: str, file: Path, images: Path) -> np.ndarray:
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise UsageError(f"--format {form}: its runtime can't run {file}: {said[-1]}")
-    return np.load(out)
+    return np.load(out, allow_pickle=False)

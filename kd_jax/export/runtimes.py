@@ -60,7 +60,7 @@ RUNTIMES = {
 
 
 def main(form: str, file: str, images: str, logits: str) -> None:
-    run, inputs = RUNTIMES[form](Path(file)), np.load(images, mmap_mode="r")
+    run, inputs = RUNTIMES[form](Path(file)), np.load(images, mmap_mode="r", allow_pickle=False)
     parts = [
         run(np.ascontiguousarray(inputs[begin : begin + BATCH]))
         for begin in range(0, len(inputs), BATCH)
