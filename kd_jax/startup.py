@@ -43,7 +43,8 @@ def since_start() -> float:
 @functools.cache  # once
 def keep_quiet() -> None:
     """What libraries say of a disk that fails, in hundreds of lines, our error says in one."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     # A program that can't be kept, or is damaged, is compiled anew, that is all.
     warnings.filterwarnings("ignore", "Error (writing|reading) persistent compilation", UserWarning)

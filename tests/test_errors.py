@@ -60,7 +60,7 @@ class Outer:
     inner: Inner = dataclasses.field(default_factory=Inner)
     terms: dict[str, Inner] = dataclasses.field(default_factory=dict)
     text: str = "nan"
-    count: int = 10**400
+    count: int = 2**31 - 1
 
 
 @pytest.mark.parametrize("bad", [INF, -INF, NAN, 1e39])
@@ -71,6 +71,12 @@ def test_require_finite_finds_a_number_at_any_depth(bad):
     assert str(error.value) == said
     with pytest.raises(UsageError, match=r"^terms\.kd\.parts is "):
         require_finite(Outer(terms={"kd": Inner(parts=(0.5, bad))}))
+
+
+@pytest.mark.parametrize("bad", [2**31, -(2**31), 10**400])
+def test_require_finite_finds_whole_numbers_that_int32_can_not_hold(bad):
+    with pytest.raises(UsageError, match=r"^inner\.parts is .*: it must be within ±2\*\*31"):
+        require_finite(Outer(inner=Inner(parts=(0.0, bad))))
 
 
 def test_require_finite_lets_everything_else_pass():

@@ -108,7 +108,7 @@ def test_variants_of_other_labels_do_not_train_together():
     ("stage", "said"),
     [
         (Train(labels=(3, 10)), "labels 3 10: digits has the labels 0 to 9: name some of these"),
-        (Train(labels=(-1,)), "labels -1: digits has the labels 0 to 9"),
+        (Train(labels=(10,)), "labels 10: digits has the labels 0 to 9"),
         (Train(labels=(3,), batch=16), "batch 16 is larger than the 10 training examples that "),
         (
             Train(labels=(3, 4), fraction=0.5, batch=16),
@@ -144,3 +144,8 @@ def test_of_a_streamed_set_labels_are_not_known():
 def test_a_plan_knows_how_many_there_are():
     data = outline(Data(name="mnist", validation=0.1))
     assert portion.train_size(Train(labels=(7, 8)), data) == 10800
+
+
+def test_no_label_is_below_zero_whatever_the_data():
+    with pytest.raises(UsageError, match=r"^labels 3 -1: none is below 0"):
+        Train(labels=(3, -1))

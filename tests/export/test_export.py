@@ -165,12 +165,21 @@ def test_arrays_that_do_not_fit_are_refused(copied, change, words):
         (lambda c: c.update(stage="other"), "damaged"),
         (lambda c: c["experiment"]["teacher"].update({"class": "os.system"}), "unknown class"),
         (
-            lambda c: c["experiment"]["teacher"].update(widths=[10**10]),
+            lambda c: c["experiment"]["teacher"].update(widths=[10**9]),
             "the teacher would take .* of memory",
         ),
+        (lambda c: c["experiment"]["teacher"].update(widths=[10**10]), "must be within"),
         (lambda c: c["widths"]["shrink"].update(groups={"x": [1, 2]}), "no such group"),
     ],
-    ids=["format", "no experiment", "no stage", "a class", "huge", "other widths"],
+    ids=[
+        "format",
+        "no experiment",
+        "no stage",
+        "a class",
+        "huge",
+        "more than huge",
+        "other widths",
+    ],
 )
 def test_a_config_that_does_not_fit_is_refused(copied, change, words):
     said = json.loads((copied / "config.json").read_text(encoding="utf-8"))
