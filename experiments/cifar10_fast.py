@@ -14,6 +14,7 @@ that were encoded anew as JPEG of quality 75, so that no published number compar
 the teacher 89.20 ± 0.14 %, of the student alone 86.62 ± 0.24 %.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from kd_jax.augment import Augment
@@ -21,6 +22,7 @@ from kd_jax.config import Distill, Experiment, Train
 from kd_jax.datasets import Data
 from kd_jax.distill.presets import preset
 from kd_jax.models import MODELS
+from kd_jax.models.base import ModelConfig
 from kd_jax.optim import Optim
 
 TEACHER, STUDENT = MODELS["resnet18"], MODELS["resnet20"]
@@ -47,10 +49,14 @@ LEARN: dict[str, Any] = {
 METHODS = ("kd", "dkd", "crd+kd")
 
 
-def taught(method: str) -> Distill:
-    """A student of the teacher, by a published setting."""
-    fields = preset(method, TEACHER, STUDENT)
-    return Distill(teacher="train", gradient_norms=False, **LEARN, **fields)
+def students(
+    methods: Sequence[str], teacher: ModelConfig, student: ModelConfig, learn: dict[str, Any]
+) -> dict[str, Train]:
+    """The student alone, and one by the published setting of each method, all trained alike."""
+    soft: dict[str, Any] = learn | {"teacher": "train", "gradient_norms": False}
+    by_method = {name: Distill(**soft, **preset(name, teacher, student)) for name in methods}
+    named = {name.replace("+", "_"): stage for name, stage in by_method.items()}
+    return {"alone": Train(**learn), **named}
 
 
 CONFIG = Experiment(
@@ -67,8 +73,7 @@ CONFIG = Experiment(
             augment=Augment(crop=4, flip=True, cutout=8),
             evaluate_every=10,
         ),
-        "alone": Train(**LEARN),
-        **{name.replace("+", "_"): taught(name) for name in METHODS},
+        **students(METHODS, TEACHER, STUDENT, LEARN),
     },
     compare=("alone", "kd"),
     compute="bfloat16",

@@ -43,15 +43,24 @@ RETRAIN: dict[str, Any] = LEARN | {
 }
 
 
-def masked(sparsity: float) -> Prune:
-    """So many of the weights go, wherever they are smallest."""
+def smaller(retrain: dict[str, Any], multiple_of: int) -> dict[str, Train]:
+    """The trained network in six smaller forms.
+
+    Args:
+      retrain: how what is left learns.
+      multiple_of: channels that are kept come in such numbers.
+    """
     schedule = Cubic(begin=0.0, end=0.5, every=50)
-    return Prune(sparsity=sparsity, allocation="global", schedule=schedule, **RETRAIN)
-
-
-def cut(macs: float) -> Shrink:
-    """Channels go until this share of the multiply-adds is left."""
-    return Shrink(macs=macs, multiple_of=8, **RETRAIN)
+    masked: dict[str, Any] = retrain | {"allocation": "global", "schedule": schedule}
+    cut: dict[str, Any] = retrain | {"multiple_of": multiple_of}
+    return {
+        "prune_90": Prune(sparsity=0.9, **masked),
+        "prune_95": Prune(sparsity=0.95, **masked),
+        "prune_98": Prune(sparsity=0.98, **masked),
+        "half": Shrink(macs=0.5, **cut),
+        "quarter": Shrink(macs=0.25, **cut),
+        "tenth": Shrink(macs=0.1, **cut),
+    }
 
 
 CONFIG = Experiment(
@@ -60,12 +69,7 @@ CONFIG = Experiment(
     student=MODELS["vgg16"],
     stages={
         "train": Train(epochs=24, optim=fast(0.1, 440), **LEARN),
-        "prune_90": masked(0.9),
-        "prune_95": masked(0.95),
-        "prune_98": masked(0.98),
-        "half": cut(0.5),
-        "quarter": cut(0.25),
-        "tenth": cut(0.1),
+        **smaller(RETRAIN, multiple_of=8),
     },
     compare=("train",),
     compute="bfloat16",

@@ -14,11 +14,10 @@ Result: not run to the end yet.
 
 from typing import Any
 
-from experiments.cifar10_fast import fast
+from experiments.cifar10_fast import fast, students
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Train
+from kd_jax.config import Experiment, Train
 from kd_jax.datasets import Data
-from kd_jax.distill.presets import preset
 from kd_jax.models import MODELS
 
 TEACHER, STUDENT = MODELS["resnet20"], MODELS["resnet8"]
@@ -33,12 +32,6 @@ LONGER: dict[str, Any] = LEARN | {"epochs": 20}
 METHODS = ("kd", "dkd", "at", "crd+kd")
 
 
-def taught(method: str) -> Distill:
-    """A student of the teacher, by a published setting."""
-    fields = preset(method, TEACHER, STUDENT)
-    return Distill(teacher="train", gradient_norms=False, **LEARN, **fields)
-
-
 CONFIG = Experiment(
     name="cifar10_small",
     data=Data(name="cifar10"),
@@ -46,8 +39,7 @@ CONFIG = Experiment(
     student=STUDENT,
     stages={
         "train": Train(model="teacher", **LONGER),
-        "alone": Train(**LEARN),
-        **{name.replace("+", "_"): taught(name) for name in METHODS},
+        **students(METHODS, TEACHER, STUDENT, LEARN),
     },
     compare=("alone", "kd"),
     seeds=3,

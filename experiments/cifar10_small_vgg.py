@@ -18,12 +18,12 @@ Result: not run to the end yet.
 from typing import Any
 
 from experiments.cifar10_fast import fast
+from experiments.cifar10_fast_vgg import smaller
 from kd_jax.augment import Augment
-from kd_jax.config import Experiment, Prune, Shrink, Train
+from kd_jax.config import Experiment, Train
 from kd_jax.datasets import Data
 from kd_jax.distill import KD
 from kd_jax.models.vgg import VGG
-from kd_jax.prune import Cubic
 
 LEARN: dict[str, Any] = {
     "batch": 128,
@@ -41,29 +41,13 @@ RETRAIN: dict[str, Any] = LEARN | {
 }
 
 
-def masked(sparsity: float) -> Prune:
-    """So many of the weights go, wherever they are smallest."""
-    schedule = Cubic(begin=0.0, end=0.5, every=50)
-    return Prune(sparsity=sparsity, allocation="global", schedule=schedule, **RETRAIN)
-
-
-def cut(macs: float) -> Shrink:
-    """Channels go until this share of the multiply-adds is left."""
-    return Shrink(macs=macs, multiple_of=4, **RETRAIN)
-
-
 CONFIG = Experiment(
     name="cifar10_small_vgg",
     data=Data(name="cifar10"),
     student=VGG(convs=(2, 2, 3, 3, 3), width=0.25),
     stages={
         "train": Train(epochs=15, optim=fast(0.05, 400), **LEARN),
-        "prune_90": masked(0.9),
-        "prune_95": masked(0.95),
-        "prune_98": masked(0.98),
-        "half": cut(0.5),
-        "quarter": cut(0.25),
-        "tenth": cut(0.1),
+        **smaller(RETRAIN, multiple_of=4),
     },
     compare=("train",),
     seeds=3,
