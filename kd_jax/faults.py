@@ -12,7 +12,7 @@ from kd_jax.objective import Metrics, Settings
 from kd_jax.program import Program
 from kd_jax.splicing import spliced
 from kd_jax.state import TrainState
-from kd_jax.step import beside, loss_parts
+from kd_jax.step import by_part, loss_parts
 from kd_jax.tree import named_leaves
 
 Array = jax.Array
@@ -33,12 +33,9 @@ def faults(
     it is}}) in the step that follows a state."""
     state = dataclasses.replace(state, step=program.position(state.step))
     state = spliced(program, settings, state)
-    parts_of, others = loss_parts(program, settings, state, soft, batch), beside(state)
-    parts, pullback, _ = jax.vjp(lambda p: parts_of(p, *others), state.params, has_aux=True)
-    # One backward pass, mapped over the parts.
-    rows = dict(zip(parts, jnp.eye(len(parts), dtype=jnp.float32), strict=True))
     finite = lambda x: jnp.all(jnp.isfinite(x))  # noqa: E731
-    by_part = jax.vmap(lambda part: jax.tree.map(finite, pullback(part)[0]))(rows)
-    leaves = named_leaves(by_part)
+    see = lambda gradient: jax.tree.map(finite, gradient)  # noqa: E731
+    parts, seen = by_part(loss_parts(program, settings, state, soft, batch), state, see)
+    leaves = named_leaves(seen)
     gradients = {part: {n: x[i] for n, x in leaves.items()} for i, part in enumerate(parts)}
     return {part: finite(value) for part, value in parts.items()}, gradients

@@ -139,14 +139,21 @@ def gradient_norms(
     """{part of the loss: the norm of its gradient by all parameters that are trained}, of one
     batch."""
     state = dataclasses.replace(state, step=program.position(state.step))
-    parts_of = loss_parts(program, settings, state, soft, batch)
+    norm = lambda gradient: optax.tree.norm(freezing.without(program.freeze, gradient))  # noqa: E731
+    parts, norms = by_part(loss_parts(program, settings, state, soft, batch), state, norm)
+    return dict(zip(parts, norms, strict=True))
+
+
+def by_part(
+    parts_of: Callable, state: TrainState, see: Callable[[Any], Any]
+) -> tuple[dict[str, Array], Any]:
+    """({part of the loss: value}, what `see` makes of each part's gradient by the parameters, [the
+    parts, ...]). For `parts_of` see `loss_parts`."""
     others = beside(state)
     parts, pullback, _ = jax.vjp(lambda p: parts_of(p, *others), state.params, has_aux=True)
     # One backward pass, mapped over the parts.
     rows = dict(zip(parts, jnp.eye(len(parts), dtype=jnp.float32), strict=True))
-    trained = lambda part: freezing.without(program.freeze, pullback(part)[0])  # noqa: E731
-    norms = jax.vmap(lambda part: optax.tree.norm(trained(part)))(rows)
-    return dict(zip(parts, norms, strict=True))
+    return parts, jax.vmap(lambda part: see(pullback(part)[0]))(rows)
 
 
 def _update(program: Program, settings: Settings, state: TrainState, grads: Any) -> TrainState:
