@@ -67,7 +67,7 @@ def wait(what: str) -> None:
 def agreed(seen: bool) -> bool:
     """What the first host sees, for all: of a file that it may be about to write, the others must
     not go by what they see a moment later."""
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(seen))) if several() else seen
+    return bool(told([seen])[0, 0])
 
 
 def told(own: Sequence[int]) -> np.ndarray:
