@@ -17,8 +17,8 @@ Result: docs/results.md, of the first three stages (--only deep): 12 times fewer
 1.67 ± 0.04 % errors, where the dense network makes 1.57 ± 0.02 %; as a file 41.7 times smaller at
 1.70 ± 0.08 %. So compression is the papers', and the errors are not: theirs fell below the dense
 network's. These were made with a rate of 0.03 and a decay of 0.0005 in Han's retraining, where now
-stand 0.1 and 0.001, with which they were not made anew yet. Surgery and what goes beyond were run in
-trials of one seed alone.
+stand 0.1 and 0.001, with which they were not made anew yet. Surgery and what goes beyond were run
+in trials of one seed alone.
 """
 
 from typing import Any
