@@ -18,6 +18,7 @@ from kd_jax.models.layers import (
     global_pool,
     images,
     norm,
+    require_depth,
     require_positive,
     scaled,
 )
@@ -47,6 +48,7 @@ class CifarResNet(ModelConfig):
 
     def __post_init__(self):
         require_positive(widths=self.widths, width=self.width)
+        require_depth(depth=self.depth)
         require(
             self.depth >= 8 and self.depth % 6 == 2,
             f"depth={self.depth}: use 6n + 2, such as 8, 14, 20, 32, 44, 56 or 110",

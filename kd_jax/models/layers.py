@@ -13,6 +13,7 @@ from kd_jax.platform import platform
 
 Array = jax.Array
 Features = dict[str, Array]
+DEEPEST = 1500  # blocks, or layers; He et al. 2016 train one of 1,202 layers
 
 # He et al., "Delving Deep into Rectifiers", 2015, https://arxiv.org/abs/1502.01852, eq. 14.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -159,6 +160,14 @@ def require_positive(**fields: float | Sequence[float]) -> None:
     for name, value in fields.items():
         values = list(value) if isinstance(value, Sequence) else [value]
         require(all(v > 0 for v in values), f"{name}={value}: use a value above 0")
+
+
+def require_depth(**fields: int | Sequence[int]) -> None:
+    """Raises UsageError where a network has more blocks, or layers, than anybody can wait for: they
+    are traced one by one, and take memory long before they are given an array."""
+    for name, value in fields.items():
+        count = sum(value) if isinstance(value, Sequence) else value
+        require(count <= DEEPEST, f"{name}={value}: use {DEEPEST} or fewer")
 
 
 def require_fraction(**fields: float) -> None:

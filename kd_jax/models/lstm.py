@@ -14,6 +14,7 @@ from kd_jax.models.layers import (
     as_float,
     checked_classes,
     dense,
+    require_depth,
     require_fraction,
     require_positive,
 )
@@ -45,6 +46,7 @@ class LSTM(ModelConfig):
 
     def __post_init__(self):
         require_positive(units=self.units, layers=self.layers, width=self.width)
+        require_depth(layers=self.layers)
         require_positive(embedding=self.embedding)
         require_fraction(dropout=self.dropout)
         require(self.vocabulary >= 0, f"vocabulary={self.vocabulary}: use 0 (none) or a size")

@@ -12,6 +12,7 @@ from kd_jax.models.layers import (
     as_float,
     checked_classes,
     dense,
+    require_depth,
     require_fraction,
     require_positive,
     scaled,
@@ -41,6 +42,7 @@ class MLP(ModelConfig):
 
     def __post_init__(self):
         require_positive(widths=self.widths, width=self.width)
+        require_depth(widths=len(self.widths))
         require_fraction(dropout=self.dropout, input_dropout=self.input_dropout)
 
     def build(self, classes: int, dtype: Any) -> nn.Module:

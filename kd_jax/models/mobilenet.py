@@ -16,6 +16,7 @@ from kd_jax.models.layers import (
     global_pool,
     images,
     norm,
+    require_depth,
     require_fraction,
     require_positive,
 )
@@ -60,6 +61,7 @@ class MobileNetV2(ModelConfig):
 
     def __post_init__(self):
         require_positive(width=self.width, repeats=self.repeats, expansion=self.expansion)
+        require_depth(repeats=self.repeats)
         require_positive(divisor=self.divisor, last=self.last)
         require_fraction(dropout=self.dropout)
         require(set(self.strides) <= {1, 2}, f"strides={self.strides}: every stride must be 1 or 2")

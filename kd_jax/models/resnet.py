@@ -16,6 +16,7 @@ from kd_jax.models.layers import (
     images,
     max_pool,
     norm,
+    require_depth,
     require_positive,
     scaled,
 )
@@ -43,6 +44,7 @@ class ResNet(ModelConfig):
 
     def __post_init__(self):
         require_positive(blocks=self.blocks, width=self.width)
+        require_depth(blocks=self.blocks)
 
     def build(self, classes: int, dtype: Any) -> nn.Module:
         return ResNetModule(self, checked_classes(classes), dtype)

@@ -21,6 +21,7 @@ from kd_jax.models.layers import (
     images,
     max_pool,
     norm,
+    require_depth,
     require_positive,
     scaled,
 )
@@ -48,6 +49,7 @@ class ShuffleNetV1(ModelConfig):
 
     def __post_init__(self):
         require_positive(channels=self.channels, blocks=self.blocks, width=self.width)
+        require_depth(blocks=self.blocks)
         require_positive(groups=self.groups)
         sizes = self.sizes()
         bad = [b for a, b in itertools.pairwise(sizes) if b <= a]
@@ -147,6 +149,7 @@ class ShuffleNetV2(ModelConfig):
 
     def __post_init__(self):
         require_positive(channels=self.channels, blocks=self.blocks, width=self.width)
+        require_depth(blocks=self.blocks)
 
     def build(self, classes: int, dtype: Any) -> nn.Module:
         return ShuffleNetV2Module(self, checked_classes(classes), dtype)

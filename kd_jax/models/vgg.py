@@ -18,6 +18,7 @@ from kd_jax.models.layers import (
     images,
     max_pool,
     norm,
+    require_depth,
     require_fraction,
     require_positive,
     scaled,
@@ -57,6 +58,7 @@ class VGG(ModelConfig):
 
     def __post_init__(self):
         require_positive(convs=self.convs, width=self.width)
+        require_depth(convs=self.convs)
         require_fraction(dropout=self.dropout)
         require(0 <= self.pools <= 5, f"pools={self.pools}: there are 5 stages; use 0 to 5")
         require(self.places >= 0, f"places={self.places}: use 0 or more")

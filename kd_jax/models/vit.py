@@ -14,6 +14,7 @@ from kd_jax.models.layers import (
     checked_classes,
     dense,
     images,
+    require_depth,
     require_fraction,
     require_positive,
 )
@@ -53,6 +54,7 @@ class ViT(ModelConfig):
 
     def __post_init__(self):
         require_positive(patch=self.patch, width=self.width, depth=self.depth, heads=self.heads)
+        require_depth(depth=self.depth)
         require_positive(mlp_ratio=self.mlp_ratio)
         require_fraction(dropout=self.dropout)
         require(

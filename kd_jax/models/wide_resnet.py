@@ -16,6 +16,7 @@ from kd_jax.models.layers import (
     global_pool,
     images,
     norm,
+    require_depth,
     require_fraction,
     require_positive,
     scaled,
@@ -43,6 +44,7 @@ class WideResNet(ModelConfig):
 
     def __post_init__(self):
         require_positive(widen=self.widen, width=self.width)
+        require_depth(depth=self.depth)
         require_fraction(dropout=self.dropout)
         require(
             self.depth >= 10 and self.depth % 6 == 4,

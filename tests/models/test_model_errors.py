@@ -27,6 +27,9 @@ from kd_jax.models import (
     [
         (lambda: MLP(widths=(300, 0)), "widths"),
         (lambda: MLP(dropout=1.0), "dropout=1.0"),
+        (lambda: MLP(widths=(1,) * 1501), "widths=1501: use 1500 or fewer"),
+        (lambda: ResNet(blocks=(1500, 1, 1, 1)), "use 1500 or fewer"),
+        (lambda: ViT(depth=10**9), "depth=1000000000: use 1500"),
         (lambda: LeNet(width=0.0), "width=0.0"),
         (lambda: CifarResNet(depth=21), "depth=21"),
         (lambda: CifarResNet(widths=(64, 16, 16, 16), shortcut="a"), "shortcut=a"),
