@@ -128,7 +128,9 @@ def _command(verb: str, arguments: list[str]) -> str:
 
 
 def _refused(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    # A name from somebody's file may have signs in it that a terminal obeys.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    print(f"error: {shown}", file=sys.stderr)
     return 2
 
 

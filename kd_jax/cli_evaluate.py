@@ -14,7 +14,7 @@ from kd_jax.errors import require
 from kd_jax.progress import Screen
 
 HELP = """usage: python run.py evaluate RUN [--data.dir DIR]
-       python run.py evaluate FILE.kdz [--json OUT] [--data.dir DIR]
+       python run.py evaluate FILE.kdz [--json OUT] [--most N] [--data.dir DIR]
 
 Reads the networks of a finished run from its folder RUN, evaluates them anew on the test split,
 measures latency, and writes the table and plots again; or evaluates the one network in a file that
@@ -22,8 +22,10 @@ encode wrote, which needs nothing of the run.
 
   --data.dir DIR  where tensorflow-datasets keeps its sets, if no longer where the run found them
   --json OUT      of a file: writes what it finds there
+  --most N        of a file: how many numbers it may hold; without it as many as can be expected
+                  of its bytes, so that no small file fills the memory
 """
-OWN = ("--data.dir", "--json")
+OWN = ("--data.dir", "--json", "--most")
 
 
 def main(words: Sequence[str], options: Mapping[str, str], command: str, console: Console) -> None:
@@ -35,9 +37,10 @@ def main(words: Sequence[str], options: Mapping[str, str], command: str, console
     require(len(words) == 1, "evaluate takes one run; use report for several")
     place, data_dir = Path(words[0]), options.get("--data.dir", "")
     if place.is_file() or place.suffix == ".kdz":
-        _file(place, data_dir, options.get("--json"), console)
+        _file(place, data_dir, options, console)
         return
     require("--json" not in options, "--json is for a file: of a run, RUN/results.json says all")
+    require("--most" not in options, "--most is for a file: leave it out")
     with closing(Screen(console)) as screen:
         run = pipeline.open_run(place, screen, data_dir)
         results = summary.summarise(run, command, screen)
@@ -46,10 +49,15 @@ def main(words: Sequence[str], options: Mapping[str, str], command: str, console
         tables.show([results], console)
 
 
-def _file(path: Path, data_dir: str, out: str | None, console: Console) -> None:
+def _file(path: Path, data_dir: str, options: Mapping[str, str], console: Console) -> None:
+    out, most = options.get("--json"), options.get("--most")
+    require(
+        most is None or (most.isdecimal() and len(most) < 16),
+        f"--most {most}: give a whole number, as of numbers that the file may hold",
+    )
     with closing(Screen(console)) as screen:
         screen.note(f"decoding {path}")
-        loaded = encode.load(path)
+        loaded = encode.load(path, None if most is None else int(most))
         data = load(dataclasses.replace(loaded.about.data, dir=data_dir))
         loaded.check(data)
         reading = files.read(loaded.model, data, loaded.snapshot)

@@ -1,7 +1,9 @@
 """Which data sets there are, and the flags that choose among them. Reads nothing."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kd_jax.errors import require
 
@@ -41,6 +43,29 @@ class Spec:
         )
         height, width = self.size  # type: ignore[misc]
         return height, width, len(self.mean)
+
+
+def spec_of(said: Mapping[str, Any]) -> Spec:
+    """The Spec that somebody's file tells of. Raises UsageError where it is none."""
+    fields: dict[str, Any] = {
+        name: tuple(x) if isinstance(x, list) else x for name, x in said.items()
+    }
+    require(fields.keys() <= {f.name for f in dataclasses.fields(Spec)}, "data: unknown fields")
+    spec = Spec(**fields)
+    whole = lambda numbers: all(type(x) is int and 0 < x < 2**31 for x in numbers)  # noqa: E731
+    real = lambda numbers: all(type(x) in (int, float) and abs(x) < 1e30 for x in numbers)  # noqa: E731
+    words = (spec.name, spec.note, *spec.names)
+    require(
+        isinstance(spec.size, tuple)
+        and len(spec.size) == 2
+        and whole((spec.classes, *spec.size))
+        and 0 < len(spec.mean) == len(spec.std)
+        and real((*spec.mean, *spec.std, spec.scale))
+        and all(x > 0 for x in (*spec.std, spec.scale))
+        and all(isinstance(word, str) and word.isprintable() for word in words),
+        "data: no description of a data set",
+    )
+    return spec
 
 
 DATASETS: dict[str, Spec] = {

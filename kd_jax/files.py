@@ -116,8 +116,11 @@ def read(model: Model, data: Dataset, snapshot: Snapshot) -> Reading:
     return Reading(**numbers, examples=len(data.test), digest=digest.hexdigest())
 
 
-def read_afresh(path: Path, data_dir: str) -> Reading:
+def read_afresh(path: Path, data_dir: str, most: int = 0) -> Reading:
     """What `python run.py evaluate FILE` finds in a process of its own.
+
+    Args:
+      most: how many numbers the file may hold; 0: as many as can be expected of its bytes.
 
     Raises:
       UsageError: that process has failed; with the last that it said.
@@ -126,6 +129,7 @@ def read_afresh(path: Path, data_dir: str) -> Reading:
         out = Path(folder) / "reading.json"
         words = ["evaluate", str(path), "--json", str(out), *extensions.loaded()]
         words += ["--data.dir", data_dir] * bool(data_dir)
+        words += ["--most", str(most)] * bool(most)
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(
@@ -143,8 +147,11 @@ def checked(run: Run, stage: str, seed: int, path: Path, data_dir: str) -> Readi
     Raises:
       UsageError: that is not what the run's folder holds.
     """
-    ours = read(run.model(stage), run.data, network(run, stage, seed))
-    theirs = read_afresh(path, data_dir)
+    own = network(run, stage, seed)
+    ours = read(run.model(stage), run.data, own)
+    # It is ours, however few bytes its numbers take; a scalar counts as one of them.
+    most = sum(max(x.size, *x.shape, 1) for x in jax.tree.leaves(own.variables))
+    theirs = read_afresh(path, data_dir, most)
     require(ours.digest == theirs.digest, f"{path}: it decodes to other arrays: report this")
     require(
         ours.accuracy == theirs.accuracy,

@@ -33,7 +33,7 @@ DTYPES = {
     for name in ("float32", "bfloat16", "float16", "float64", "bool")
     + ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 }
-HEADER = 1 << 24  # bytes of the longest header, inflated
+HEADER = 1 << 21  # bytes of the longest header, inflated: as lists it takes thirty times as many
 WORDS = (
     b'"classes":10,"mean":["scale":255.0,"size":[32,32],"names":["0","1","2","3","4","5","6","7","8"'
     b',"9"]"origin":{"experiment":"stage":"train"distill"prune"shrink"gate"quantize","seed":"0"},'
@@ -49,7 +49,9 @@ WORDS = (
 """What headers are made of, so that it need not be spelt out in each. Part of the format: another
 text is another version."""
 MOST = 1 << 30  # numbers in a file
-FEW, EACH = 1 << 24, 1 << 14  # so many are always fine; and so many for each byte of the file
+# So many numbers are always fine; and so many for each byte of the file, which is about what a
+# network has of which one weight in a thousand is kept. Decoding takes up to 50 bytes a number.
+FEW, EACH = 1 << 20, 1 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ def encoded(
         )
     coded = {name: tensors.encode(x, grids.get(name), coders) for name, x in leaves.items()}
     data = _file(coded, about)
-    back = named_leaves(decoded(data)[0])
+    back = named_leaves(decoded(data, MOST)[0])
     same = all(back[name].tobytes() == x.tobytes() for name, x in leaves.items())
     assert same, "the file does not decode to the network"
     return Encoded(data, coded)
@@ -157,12 +159,17 @@ def _decoded(data: bytes, most: int | None) -> tuple[dict[str, Tree], Any]:
     leaves: dict[str, np.ndarray] = {}
     total, at = 0, 0
     for name, dtype, shape, form, kind, size in listed:
+        sound(isinstance(name, str), "it has a tensor of no name")
         shape = tuple(shape)
         sound(dtype in DTYPES, f"it holds numbers of the unknown kind {dtype!r}")
         fine = all(type(axis) is int and axis >= 0 for axis in shape)
         sound(fine and len(shape) <= 32 and name not in leaves, "it has a tensor of no shape")
         total += max(size_of(shape), *shape, 1)  # an axis may be long where another is empty
-        sound(total <= most, f"it says that it holds {total:,} numbers, more than {most:,}")
+        sound(
+            total <= most,
+            f"it says that it holds {total:,} numbers, more than {most:,}: say --most {total} if "
+            "whoever made it is to be trusted",
+        )
         sound(type(size) is int and 0 <= size <= len(payload) - at, "it ends too early")
         part, at = payload[at : at + size], at + size
         leaves[name] = tensors.decode(part, shape, DTYPES[dtype], form, kind)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.data import Dataset
-from kd_jax.datasets import Data, Spec
-from kd_jax.encode.bits import Damaged
+from kd_jax.datasets import Data, Spec, spec_of
+from kd_jax.encode.bits import Damaged, sound
 from kd_jax.encode.container import decoded
 from kd_jax.encode.entries import Grid
 from kd_jax.errors import UsageError, require
@@ -26,6 +26,9 @@ from kd_jax.serialize import from_data, to_data
 from kd_jax.state import Snapshot, network
 from kd_jax.tree import Tree, named_leaves, nested
 
+BATCH = 64  # examples of the largest batch that a network was traced with
+NESTED = 16  # networks that are made of one another
+LONGEST = 1 << 20  # entries of an axis, and of an example, of a network that another is made of
 SAME = ("name", "classes", "mean", "std", "scale", "size")  # of a Spec: what a network hangs on
 Architecture = dict[str, Any]
 """How a network is made: {"made": "plain", "config": ...}, or from another, {"of": Architecture}:
@@ -58,14 +61,29 @@ class About:
     def from_json(said: Any) -> "About":
         """Raises UsageError where it says anything else."""
         try:
-            fields = said["spec"].items()
-            spec: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields}
+            spec = spec_of(said["spec"])
             data = from_data(said["data"], "data")
             require(isinstance(data, Data), "data: they are none")
-            return About(said["made"], said["compute"], data, Spec(**spec), dict(said["origin"]))
+            origin = dict(said["origin"])
+            words = [*origin.keys(), *origin.values()]  # for a screen
+            sound(
+                all(isinstance(w, str) and w.isprintable() for w in words),
+                "its origin is told in no words",
+            )
+            sound(isinstance(said["made"], dict), "its network is no network")
+            # Of another machine are the folder of its data and the memory for them.
+            data = dataclasses.replace(data, dir="", memory_mb=Data().memory_mb)
+            return About(said["made"], said["compute"], data, spec, origin)
         except UsageError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise Damaged("it says nothing of its network: read it by kd_jax.decoded") from error
 
 
@@ -143,19 +161,24 @@ def reusing(of: Architecture, teacher: Architecture, reduction: int | None) -> A
     return {"made": "reusing", "of": of, "teacher": teacher, "reduction": reduction}
 
 
-def build(made: Architecture, compute: str, spec: Spec) -> Model:
-    """The network that is made so.
+def build(made: Architecture, compute: str, spec: Spec, depth: int = 0) -> Model:
+    """The network that is made so, within `depth` others.
 
     Raises:
-      UsageError: nothing is made so.
+      UsageError: nothing is made so, or only what would fill the memory.
     """
+    sound(depth < NESTED, f"its network is made of more than {NESTED} others")
     kind = made["made"]
     if kind == "plain":
         config = from_data(made["config"], "network")
         require(isinstance(config, ModelConfig), f"network: {config!r} is no network")
         return from_linen(config.build(spec.classes, jnp.dtype(compute)))
-    of = build(made["of"], compute, spec)
+    of = _limited(build(made["of"], compute, spec, depth + 1), spec)
     if kind == "shrunk":
+        sound(
+            tuple(made["shape"][1:]) == spec.shape and 0 < made["shape"][0] <= BATCH,
+            "its network is cut for examples of another shape",
+        )
         groups = {name: (kept, there) for name, (kept, there) in made["groups"].items()}
         return rebuild(of, Widths(tuple(made["shape"]), made["dtype"], groups, {}))
     if kind == "gated":
@@ -167,23 +190,39 @@ def build(made: Architecture, compute: str, spec: Spec) -> Model:
         return quantised(of, Layout(**{**fields, **names}))
     require(kind == "reusing", f"network: it is made as {kind!r}, which this kd_jax does not know")
     reduction = () if made["reduction"] is None else (made["reduction"],)
-    return reused(of, build(made["teacher"], compute, spec), spec.shape, *reduction)
+    teacher = _limited(build(made["teacher"], compute, spec, depth + 1), spec)
+    return reused(of, teacher, spec.shape, *reduction)
 
 
-def load(path: Path | str) -> Loaded:
+def _limited(model: Model, spec: Spec) -> Model:
+    """A network of which another is made. That takes lists as long as its axes, of which the file
+    need not hold any. Raises Damaged where these would fill the memory."""
+    example = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+    sound(example.size <= LONGEST, f"it is for examples of {example.size:,} numbers")
+    for name, leaf in named_leaves(jax.eval_shape(model.init, jax.random.key(0), example)).items():
+        sound(max(leaf.shape, default=0) <= LONGEST, f"its {name} would be {list(leaf.shape)}")
+    return model
+
+
+def load(path: Path | str, most: int | None = None) -> Loaded:
     """The network in a file that `python run.py encode` wrote.
+
+    Args:
+      most: how many numbers it may hold, see `decoded`.
 
     Raises:
       UsageError: no such file, a damaged one, or one of a network that can't be made here.
     """
+    path = Path(path)
+    require(not path.exists() or path.is_file(), f"{path}: it is no file: name a .kdz file")
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"{path}: it can't be read ({error.strerror}): name a .kdz file"
         ) from error
     try:
-        variables, said = decoded(data)
+        variables, said = decoded(data, most)
         about = About.from_json(said)
         variables = _whole(about, variables)
         model = _built(about, variables)
