@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from safetensors.numpy import load_file, save_file
 
+from kd_jax import arrays as files
 from kd_jax import hosts, packing, tree
 from kd_jax.checksums import checksums
 from kd_jax.errors import UsageError
 from kd_jax.jsons import parsed
 from kd_jax.state import Snapshot
 
+LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
 SPENT = "seconds.json"
 PACE = "pace.json"
 CHECK = "checksums"  # beside the arrays of which they are
@@ -38,7 +39,11 @@ class Store:
     def manager(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-            self._manager = ocp.CheckpointManager(self.folder / "steps", options=options)
+            # With a handler it can tell of arrays before it restores them.
+            handler = ocp.StandardCheckpointHandler()
+            self._manager = ocp.CheckpointManager(
+                self.folder / "steps", item_handlers=handler, options=options
+            )
         return self._manager
 
     def save(self, step: int, carry: Any) -> None:
@@ -56,15 +61,23 @@ class Store:
         steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
         for step in sorted(steps, reverse=True):
             try:
+                self._check_sizes(step)
                 leaves = dict(self.manager.restore(step, args=ocp.args.StandardRestore(form)))
                 _check(leaves.pop(CHECK), leaves)
-            except (OSError, ValueError, KeyError, TypeError):  # by Orbax, of damaged files
+            except LACKING:
+                raise
+            except Exception:  # by Orbax, of damaged files; some are of no other class
                 self.manager.delete(step)  # the one before it is kept for this
                 self.damaged.append(step)
                 continue
             leaves = {name: packing.unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
             return step, jax.tree.unflatten(jax.tree.structure(carry), packing.values(leaves))
         return None
+
+    def _check_sizes(self, step: int) -> None:
+        self.manager.wait_until_finished()  # with what it may still be writing
+        saved = self.manager.item_metadata(step)
+        files.check_sizes(saved, self.folder / "steps" / str(step))
 
     def spend(self, seconds: float) -> None:
         """Keeps how long the stage has taken so far, for the process that goes on after a kill."""
@@ -122,7 +135,9 @@ class Store:
         """
         try:
             arrays = self._final()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
+        except LACKING:
+            raise
+        except Exception as error:  # by Orbax, some of which are of no other class
             reason = str(error).partition("\n")[0][:200] or type(error).__name__
             raise UsageError(
                 f"{self.folder / 'final'}: damaged ({reason}): delete {self.folder}, and the same "
@@ -142,6 +157,7 @@ class Store:
         home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.metadata(self.folder / "final").item_metadata.tree
+            files.check_sizes(saved, self.folder / "final")
             place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home)  # noqa: E731
             arrays = checkpointer.restore(self.folder / "final", jax.tree.map(place, saved))
         known = (self._done() or {}).get(CHECK)
@@ -159,10 +175,7 @@ class Store:
         """Writes named arrays to NAME.safetensors beside the checkpoints."""
         if hosts.first():
             self.folder.mkdir(parents=True, exist_ok=True)
-            contiguous = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
-            partial = self.folder / f"{name}.safetensors.partial"
-            save_file(contiguous, partial)
-            os.replace(partial, self.folder / f"{name}.safetensors")
+            files.write(self.folder / f"{name}.safetensors", arrays)
         hosts.wait(f"{self.folder}: {name}")
 
     def has(self, name: str) -> bool:
@@ -170,8 +183,9 @@ class Store:
         return (self.folder / f"{name}.safetensors").exists()
 
     def kept(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays that `keep` wrote."""
-        return load_file(self.folder / f"{name}.safetensors")
+        """The arrays that `keep` wrote. Raises UsageError where they are damaged."""
+        fix = "delete it, and the same command makes it anew"
+        return files.read(self.folder / f"{name}.safetensors", fix)
 
     # History --------------------------------------------------------------------------------
 

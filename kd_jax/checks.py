@@ -11,6 +11,7 @@ from kd_jax import freezing, tree
 from kd_jax.augment import Augment
 from kd_jax.config import Prune, Stage
 from kd_jax.data import Dataset
+from kd_jax.datasets import Spec
 from kd_jax.devices import Layout, batch_sharding, memory
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
@@ -212,6 +213,17 @@ def check_model(role: str, model: Model, data: Dataset, who: str = "") -> Any:
         f"{spec.classes} classes: teacher, student and data must have the same",
     )
     return variables
+
+
+def check_fits(where: str, role: str, model: Model, spec: Spec) -> None:
+    """A few words in somebody's file must not fill the memory. Raises UsageError where a network
+    would, before it is made."""
+    needed, there = tree.size_bytes(_abstract(model, spec.shape)[0]), memory()
+    require(
+        there is None or needed <= there,
+        f"{where}: the {role} would take {amount(needed, 'B')}, and there are "
+        f"{amount(there or 0, 'B')} of memory",
+    )
 
 
 def check_network(who: str, network: Snapshot, variables: Any, seeds: int) -> None:

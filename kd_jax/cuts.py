@@ -2,20 +2,23 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from kd_jax import hosts
+from kd_jax import arrays, hosts
 from kd_jax.checkpoint import write_text
+from kd_jax.errors import UsageError
 from kd_jax.forward import Model
 from kd_jax.prune import Widths, rebuild, shrink
 from kd_jax.prune.shrink import cut
 from kd_jax.shrinking import Kept, traced
 from kd_jax.state import Snapshot
 
+T = TypeVar("T")
 WIDTHS, UNITS = "widths.json", "units.safetensors"
 
 
@@ -35,26 +38,38 @@ class Cut:
         widths = shrink(model, first(network.variables), traced(model, shape), first(kept))[2]
         if hosts.first():
             self.folder.mkdir(parents=True, exist_ok=True)
-            units = {name: np.ascontiguousarray(k, np.int32) for name, k in kept.items()}
-            save_file(units, self.folder / UNITS)
+            units = {name: np.asarray(k, np.int32) for name, k in kept.items()}
+            arrays.write(self.folder / UNITS, units)
         write_text(self.folder / WIDTHS, widths.to_json() + "\n")
         hosts.wait(f"{self.folder}: {WIDTHS}")
 
     def units(self) -> Kept:
         """Those that are kept, of all seeds."""
-        return load_file(self.folder / UNITS)
+        return dict(arrays.read(self.folder / UNITS, self._fix))
+
+    @property
+    def _fix(self) -> str:
+        return f"delete {self.folder}, and the same command cuts anew"
 
     def widths(self) -> Widths:
         """Of the smaller network."""
-        return Widths.from_json(self.text())
+        return self._read(Widths.from_json)
 
     def model(self, full: Model) -> Model:
         """The smaller network."""
-        return _rebuilt(full, self.text())
+        return self._read(lambda text: _rebuilt(full, text))
 
     def text(self) -> str:
         """The widths as JSON."""
-        return (self.folder / WIDTHS).read_text(encoding="utf-8")
+        return self._read(lambda text: text)
+
+    def _read(self, take: Callable[[str], T]) -> T:
+        """What is taken of the widths' text. Raises UsageError where they are damaged."""
+        path = self.folder / WIDTHS
+        try:
+            return take(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a UsageError is a ValueError
+            raise UsageError(f"{path}: {error}: {self._fix}") from error
 
     def network(
         self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice

@@ -159,6 +159,7 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     run = _assemble(experiment, folder, _load(experiment, report))
     for role in {run.experiment.stages[stage].model for stage in run.done}:
         checks.check_model(role, run.models[role], run.data)
+        checks.check_fits(str(folder / "config.json"), role, run.models[role], run.data.spec)
     rest = [stage for stage in run.experiment.stages if stage not in run.done]
     if rest:
         report.note(f"not finished, and left out: {', '.join(rest)}")

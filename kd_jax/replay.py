@@ -12,9 +12,10 @@ reproducible, so nothing of a view has to be kept.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from kd_jax import hosts, tree
 from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import UsageError, require, shortened
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
 from kd_jax.program import Program
@@ -86,7 +87,7 @@ class Replay:
         self.folder = Path(root) / name
         path = self.folder / "identity.json"
         if path.exists():
-            found = parsed(path.read_text(encoding="utf-8"))
+            found = self._identity(path)
             other = sorted(key for key in what.keys() | found if what.get(key) != found.get(key))
             require(
                 not other,
@@ -95,6 +96,12 @@ class Replay:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, what)
+
+    def _identity(self, path: Path) -> dict[str, Any]:
+        try:
+            return dict(parsed(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"{path}: damaged ({error}): delete {self.folder}") from error
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.array_record"
@@ -122,16 +129,35 @@ class Replay:
         writer.close()
         os.replace(partial, self._path(epoch))
 
-    def read(self, epoch: int) -> np.ndarray:
-        """The logits of an epoch, float32 [S, N, K]. Raises UsageError for a damaged file."""
+    def read(self, epoch: int, shape: Sequence[int]) -> np.ndarray:
+        """The logits of an epoch, float32 [S, N, K], which is their shape. Raises UsageError for a
+        damaged file, or one of another shape."""
+        path, shape = self._path(epoch), tuple(shape)
         try:
-            reader = ArrayRecordReader(str(self._path(epoch)))
-            head, *chunks = reader.read_all()
-            reader.close()
-            shape = tuple(parsed(head)["shape"])
-            return self._decode(b"".join(chunks), shape)
-        except (ValueError, KeyError, RuntimeError, OSError, IndexError) as error:
-            raise UsageError(f"{self._path(epoch)}: damaged: delete it ({error})") from error
+            reader = ArrayRecordReader(str(path))
+            try:
+                return self._decode(self._blob(reader, shape), shape)
+            finally:
+                reader.close()
+        except (ValueError, KeyError, TypeError, RuntimeError, OSError, IndexError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{path}: damaged: delete it ({reason})") from error
+
+    def _blob(self, reader: ArrayRecordReader, shape: tuple[int, ...]) -> bytes:
+        """What stands after the head, once that is of this shape. A record is read by itself, so
+        that a file which holds more than there should be doesn't fill the memory."""
+        rows, kept = math.prod(shape[:-1]), self.top or shape[-1]
+        size = rows * (kept * self.precision.itemsize + (2 * kept + 4) * bool(self.top))
+        records = 1 + -(-size // CHUNK)
+        if reader.num_records() != records:
+            raise ValueError(f"{reader.num_records()} records, not {records}")
+        found = parsed(reader.read([0])[0])["shape"]
+        if found != [*shape]:
+            raise ValueError(f"logits {shortened(str(found))}, not {[*shape]}")
+        blob = b"".join(reader.read([i])[0] for i in range(1, records))
+        if len(blob) != size:
+            raise ValueError(f"{len(blob)} bytes, not {size}")
+        return blob
 
     def _decode(self, blob: bytes, shape: tuple[int, ...]) -> np.ndarray:
         if not self.top:
@@ -141,6 +167,8 @@ class Replay:
         values = np.frombuffer(blob[:split], self.precision).reshape(kept).astype(np.float32)
         places = np.frombuffer(blob[split : split + 2 * values.size], np.uint16).reshape(kept)
         rest = np.frombuffer(blob[split + 2 * values.size :], np.float32).reshape(shape[:-1])
+        if places.max(initial=0) >= shape[-1]:
+            raise ValueError("a class that there is not")
         return from_top(values, places, rest, shape[-1])
 
 

@@ -14,6 +14,8 @@ import jax
 
 from kd_jax.cache import cache_dir
 
+# Of a thread that outlives what it was to write, and of damaged files: of both our error tells.
+ORBAX = ("Event loop is closed", "Encountered error while reading array index")
 _compiling = [0.0]  # seconds so far
 _imported = time.monotonic()
 
@@ -51,8 +53,7 @@ def keep_quiet() -> None:
     shown = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        # Of a thread that outlives what it was to write.
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not str(unraisable.exc_value).startswith(ORBAX):
             shown(unraisable)
 
     sys.unraisablehook = hook

@@ -14,7 +14,7 @@ from kd_jax.augment import Augment
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Stage
 from kd_jax.data import Dataset, Split
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, require
 from kd_jax.jobs import Prepared, Taught
 from kd_jax.metrics import predictions
 from kd_jax.portion import shown
@@ -31,15 +31,29 @@ def outputs_of(
     are kept there, for others to use too; None where neither the stage nor a store needs them."""
     if not isinstance(data.train, Split) or (store is None and stage.augment != Augment()):
         return None
-    if store is not None and hosts.agreed(store.has("teacher_outputs")):
-        return store.kept("teacher_outputs")["logits"]
     part = shown(stage, data)
+    if store is not None and hosts.agreed(store.has("teacher_outputs")):
+        return _kept(store, part, data.spec.classes)
     logits = predictions(compiled.predictor(teacher[0], data.spec), teacher[1], part)[0]
     if store is not None:
         arrays = {"ids": part.ids, "labels": part.labels, "logits": logits}
         arrays["probabilities"] = np.asarray(jax.nn.softmax(logits))
         store.keep("teacher_outputs", arrays)
     return logits
+
+
+def _kept(store: Store, part: Split, classes: int) -> np.ndarray:
+    """The logits that were kept. Raises UsageError where they are not of these examples."""
+    found = store.kept("teacher_outputs")
+    logits, ids, labels = (found.get(name) for name in ("logits", "ids", "labels"))
+    fits = logits is not None and logits.ndim == 3 and logits.shape[1:] == (len(part), classes)
+    same = np.array_equal(ids, part.ids) and np.array_equal(labels, part.labels)  # type: ignore[arg-type]
+    require(
+        fits and same and logits.dtype == np.float32,  # type: ignore[union-attr]
+        f"{store.folder / 'teacher_outputs.safetensors'}: of other examples than the stage's: "
+        "delete it, and the same command makes it anew",
+    )
+    return logits  # type: ignore[return-value]
 
 
 def teacher_of(
@@ -61,11 +75,12 @@ def teacher_of(
     what = identity(prepared.program, teacher, part, prepared.seeds)
     top = min(stage.replay_top, prepared.data.spec.classes - 1)
     kept = Replay(replay, what, stage.replay, top)
+    shape = len(prepared.seeds), len(part), prepared.data.spec.classes
 
     def of_epoch(epoch: int) -> Teacher:
         if not hosts.agreed(kept.has(epoch)):
             kept.write(epoch, _record(prepared, variables, epoch))
-        return Teacher(logits=hosts.place(kept.read(epoch), prepared.home))
+        return Teacher(logits=hosts.place(kept.read(epoch, shape), prepared.home))
 
     return of_epoch
 

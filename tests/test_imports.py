@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # line, files don't know each other, but for those of one package.
 FLOW = """
 errors tree randomness batch units hlo platform stopping checksums packing jsons
-products datasets values typed chips traffic
+products datasets values typed chips traffic arrays
 splits stream sources cache hosts synthetic
 data randaugment
 leaks

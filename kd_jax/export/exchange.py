@@ -9,17 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from kd_jax import arrays as files
 from kd_jax import pipeline
 from kd_jax.checkpoint import write_json
+from kd_jax.checks import check_fits
 from kd_jax.config import Experiment
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset, Split
-from kd_jax.datasets import Spec
-from kd_jax.devices import memory
-from kd_jax.errors import UsageError, require
+from kd_jax.datasets import spec_of
+from kd_jax.errors import UsageError, require, shortened
 from kd_jax.export.network import Network
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
@@ -27,8 +26,7 @@ from kd_jax.prune import Widths, rebuild
 from kd_jax.runs import Run
 from kd_jax.serialize import from_data, to_data
 from kd_jax.state import Snapshot
-from kd_jax.tree import map_named, named_leaves, size_bytes
-from kd_jax.units import amount
+from kd_jax.tree import map_named, named_leaves
 
 CONFIG, ARRAYS, FORMAT = "config.json", "model.safetensors", 1
 AGAIN = "export it again"
@@ -59,10 +57,8 @@ def write(folder: Path, run: Run, stage: str, seed: int, network: Network) -> No
         "widths": {name: parsed(cut.text()) for name, cut in shrunk.items()},
         "experiment": to_data(experiment),
     }
-    arrays = {
-        n: np.asarray(x, order="C") for n, x in named_leaves(network.snapshot.variables).items()
-    }
-    save_file(arrays, folder / ARRAYS, metadata={"format": "kd_jax"})
+    arrays = {n: np.asarray(x) for n, x in named_leaves(network.snapshot.variables).items()}
+    files.write(folder / ARRAYS, arrays, {"format": "kd_jax"})
     write_json(folder / CONFIG, said)
 
 
@@ -100,7 +96,7 @@ def load(folder: str | Path) -> Network:
     folder = Path(folder)
     said = _said(folder / CONFIG)
     try:
-        spec = _spec(said["data"])
+        spec, pruned = spec_of(said["data"]), frozenset(said.get("pruned", ()))
         widths = {n: Widths.from_json(json.dumps(w)) for n, w in said["widths"].items()}
         experiment, stage = from_data(said["experiment"], str(folder / CONFIG)), said["stage"]
         require(isinstance(experiment, Experiment), f"{folder / CONFIG}: holds no experiment")
@@ -108,32 +104,21 @@ def load(folder: str | Path) -> Network:
         data = Dataset(spec, nothing, nothing, nothing, streamed=False, ids_below=0)
         models = pipeline.models_of(experiment, spec.classes)
         for role, model in models.items():
-            _check_memory(folder / CONFIG, role, model, spec)
+            check_fits(str(folder / CONFIG), role, model, spec)
         run = _Exported(experiment, folder, data, models, widths=widths)
         model = run.model(stage)
         example = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
         form = jax.eval_shape(model.init, jax.random.key(0), example)
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{folder / CONFIG}: damaged ({error}): {AGAIN}") from error
+    except Exception as error:  # whatever a model may raise of a config that is none
+        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
+        raise UsageError(f"{folder / CONFIG}: damaged ({reason}): {AGAIN}") from error
     arrays = _arrays(folder / ARRAYS, named_leaves(form))
     variables = dict(map_named(lambda name, _: jnp.asarray(arrays[name]), form))
-    pruned = set(said.get("pruned", ()))
     params = variables.pop("params")
     masks = map_named(lambda name, w: w != 0 if name in pruned else None, params)
     return Network(model, Snapshot(params, variables, masks), spec)
-
-
-def _check_memory(path: Path, role: str, model: Model, spec: Spec) -> None:
-    """A few words in a file must not fill the memory."""
-    example = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
-    needed, there = size_bytes(jax.eval_shape(model.init, jax.random.key(0), example)), memory()
-    require(
-        there is None or needed <= there,
-        f"{path}: the {role} would take {amount(needed, 'B')}, and there are "
-        f"{amount(there or 0, 'B')} of memory",
-    )
 
 
 def _said(path: Path) -> dict[str, Any]:
@@ -146,16 +131,8 @@ def _said(path: Path) -> dict[str, Any]:
     return said
 
 
-def _spec(said: dict[str, Any]) -> Spec:
-    lists: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in said.items()}
-    return Spec(**lists)
-
-
 def _arrays(path: Path, form: dict[str, Any]) -> dict[str, np.ndarray]:
-    try:
-        arrays = load_file(path)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UsageError(f"{path}: damaged ({error}): {AGAIN}") from error
+    arrays = files.read(path, AGAIN)
     for name in sorted(arrays.keys() | form.keys()):
         known, here = form.get(name), arrays.get(name)
         one = "none" if here is None else f"{here.dtype}{list(here.shape)}"

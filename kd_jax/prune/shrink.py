@@ -37,13 +37,26 @@ class Widths:
 
     @staticmethod
     def from_json(text: str) -> "Widths":
-        said = parsed(text)
-        return Widths(
-            tuple(said["input_shape"]),
-            said["dtype"],
-            {name: (kept, of) for name, (kept, of) in said["groups"].items()},
-            {leaf: {int(a): n for a, n in axes.items()} for leaf, axes in said["leaves"].items()},
-        )
+        """Raises ValueError where it says anything else."""
+        try:
+            said = parsed(text)
+            return Widths(
+                tuple(map(_count, said["input_shape"])),
+                str(jnp.dtype(said["dtype"])),
+                {n: (_count(kept), _count(of)) for n, (kept, of) in said["groups"].items()},
+                {
+                    n: {int(a): _count(x) for a, x in axes.items()}
+                    for n, axes in said["leaves"].items()
+                },
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no widths ({error!r})") from error
+
+
+def _count(number: Any) -> int:
+    if type(number) is not int or not 0 < number < 2**31:
+        raise ValueError(f"{number!r} is no number of units")
+    return number
 
 
 def shrink(
@@ -87,7 +100,8 @@ def rebuild(model: Model, widths: Widths) -> Model:
     """
     structure = trace(model, widths.input_shape, widths.dtype)
     sizes = {group.name: group.size for group in structure.groups}
-    for name, (_, of) in widths.groups.items():
+    for name, (kept, of) in widths.groups.items():
+        require(0 < kept <= of, f"widths keep {kept} of the {of} units of {name}: make them anew")
         require(
             sizes.get(name) == of,
             f"widths name a group {name} of {of} units, but the network has "

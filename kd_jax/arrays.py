@@ -1,0 +1,78 @@
+"""Named arrays in files: safetensors that tell their own damage, and how many bytes of arrays a
+folder of Orbax can be expected to hold."""
+
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from kd_jax.errors import UsageError
+
+CHECK = "checksum"  # among the words of a file, which safetensors calls its metadata
+# Bytes of arrays that are always fine, and so many for each byte of their files. Zeros take next to
+# nothing there; where one weight in a thousand is kept, an array has some 800 times their bytes.
+FEW, EACH = 1 << 24, 1 << 12
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str] = {}) -> None:
+    """Writes a whole file or nothing of it."""
+    found = {name: np.asarray(x, order="C") for name, x in arrays.items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(found, partial, {**words, CHECK: _checksum(found)})
+    os.replace(partial, path)
+
+
+def read(path: Path, fix: str) -> dict[str, np.ndarray]:
+    """The arrays of a file that `write` wrote; or of any file of safetensors, unchecked.
+
+    Args:
+      fix: what is to be done about a damaged file.
+
+    Raises:
+      UsageError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            known = (file.metadata() or {}).get(CHECK)
+        if known is not None and known != _checksum(found):
+            raise ValueError("other numbers than were saved")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path}: damaged ({reason}): {fix}") from error
+    return found
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and all numbers."""
+    found = 0
+    for name in sorted(arrays):
+        x = arrays[name]
+        found = zlib.crc32(repr((name, x.dtype.str, x.shape)).encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"
+
+
+def check_sizes(saved: Any, folder: Path) -> None:
+    """Raises ValueError where a folder's metadata tell of more than its files can hold, before any
+    memory is taken for it: the shapes are only words, and the folder may be somebody else's.
+
+    Args:
+      saved: a tree of what Orbax says of arrays.
+    """
+    files = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    most, arrays, chunks = max(FEW, EACH * files), 0, 0
+    for leaf in jax.tree.leaves(saved):
+        size, storage = np.dtype(leaf.dtype).itemsize, getattr(leaf, "storage", None)
+        arrays += math.prod(leaf.shape) * size
+        # A chunk is decoded whole, however little of it lies in the array.
+        chunks = max(chunks, math.prod(getattr(storage, "chunk_shape", None) or ()) * size)
+    if max(arrays, chunks) > most:
+        raise ValueError(f"arrays of {max(arrays, chunks):,} bytes in files of {files:,}")
