@@ -25,6 +25,8 @@ from kd_jax.tree import named_leaves
 
 Shape = tuple[int, ...]
 COUNTS = ".num_batches_tracked"  # of PyTorch's norms, which don't need it to be evaluated
+KINDS = ("F16", "BF16", "F32", "F64")  # as safetensors names them
+FIX = "take another file"
 # As torchvision named them before version 0.13, and still does in files of that time.
 RENAMED = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}
 
@@ -52,8 +54,13 @@ class Found:
 
 def digest(file: str | Path) -> str:
     """The file's SHA-256, in hexadecimal digits. Raises UsageError where it can't be read."""
+    path = Path(file)
+    require(
+        not path.exists() or path.is_file(),
+        f"weights {file}: can't be read (it is no file): name a file of safetensors",
+    )
     try:
-        with open(file, "rb") as stream:
+        with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(
@@ -119,7 +126,10 @@ def read(found: Found, config: ModelConfig, variables: Any, shape: Shape) -> dic
     # Not "numpy", which knows no bfloat16.
     with safe_open(found.file, "flax") as file:
         for tensor in found.tensors:
-            array = np.asarray(file.get_tensor(found.names[tensor.theirs]), np.float32)
+            who = f"weights {found.file}: its {tensor.theirs}"
+            with np.errstate(over="ignore"):  # of float64, seen below
+                array = np.asarray(file.get_tensor(found.names[tensor.theirs]), np.float32)
+            require(bool(np.isfinite(array).all()), f"{who} has entries that are not finite: {FIX}")
             if tensor.ours == POSITIONS and array.shape != ours[POSITIONS]:
                 assert isinstance(config, ViT)
                 grid = shape[0] // config.patch, shape[1] // config.patch
@@ -170,7 +180,9 @@ def _header(file: Path) -> dict[str, Shape]:
     """{name: shape} of a file's tensors."""
     try:
         with safe_open(file, "flax") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            kinds = {name: slice.get_dtype() for name, slice in slices.items()}
+            shapes = {name: tuple(slice.get_shape()) for name, slice in slices.items()}
     except OSError as error:
         reason = "a folder" if file.is_dir() else "no such file" if not file.exists() else error
         raise UsageError(f"weights {file}: {reason}: name a file of safetensors") from error
@@ -180,6 +192,13 @@ def _header(file: Path) -> dict[str, Shape]:
             "are pickles, which are programs, and never loaded: write the state_dict anew by "
             "safetensors.torch.save_file"
         ) from error
+
+    for name, kind in kinds.items():
+        require(
+            kind in KINDS or name.endswith(COUNTS),
+            f"weights {file}: its {name} is of {kind}, and not of {', '.join(KINDS)}: {FIX}",
+        )
+    return shapes
 
 
 def _renamed(name: str) -> str:
