@@ -46,6 +46,37 @@ def test_nothing_reads_code_from_a_file(path):
             assert options.get("weights_only") == "True", ast.unparse(call)
 
 
+# What opens connections; hosts of one run find each other by JAX, and whose lock it is tells the
+# name of its host.
+NETWORK = {"urllib", "http", "ftplib", "smtplib", "requests", "httpx", "aiohttp", "huggingface_hub"}
+NETWORK |= {"socketserver", "ssl", "telnetlib", "poplib", "imaplib", "webbrowser", "xmlrpc"}
+REMOTE = {
+    "download_and_prepare",
+    "urlopen",
+    "urlretrieve",
+    "create_connection",
+    "snapshot_download",
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_opens_a_connection(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not NETWORK & {name.split(".")[0] for name in names}
+        assert "socket" not in names or path.name == "locks.py"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in REMOTE
+            of_socket = isinstance(node.value, ast.Name) and node.value.id == "socket"
+            assert not of_socket or node.attr == "gethostname"
+    for call in calls(tree):  # nor does another program
+        said = ast.unparse(call)
+        assert not (ast.unparse(call.func).startswith("subprocess.") and "curl" in said)
+        assert "try_gcs" not in said
+
+
 class Bomb:
     """Would leave a file, were it unpickled."""
 
