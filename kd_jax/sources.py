@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,15 @@ import numpy as np
 from PIL import Image
 
 from kd_jax.datasets import DATASETS, Data
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, shortened
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for images of so many channels."""
+
+
+NAME = re.compile(r"\w[\w.+-]*(/[\w.+-]+)?(:[\d.*]+)?")  # of a set, its config and its version
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+"""Of images. Pillow knows others, and has a program run for some of them."""
 
 
 @contextlib.contextmanager
@@ -61,6 +68,13 @@ def open_builder(config: Data) -> Any:
     Raises:
       UsageError: no such folder or set, or the set isn't prepared in a readable form.
     """
+    # Other names have tensorflow-datasets ask Hugging Face or other servers, and run what they
+    # send, or change its arguments; and a name may come from somebody's file.
+    require(
+        NAME.fullmatch(config.name) is not None,
+        f"--data.name {config.name}: no name of a data set: write NAME, NAME/CONFIG or NAME:VERSION"
+        " as tensorflow-datasets does; sets of Hugging Face and other servers are not read",
+    )
     require(
         not config.dir or "://" in config.dir or os.path.isdir(os.path.expanduser(config.dir)),
         f"--data.dir {config.dir}: no such directory; give the one that holds the folder "
@@ -89,6 +103,11 @@ def open_builder(config: Data) -> Any:
                 f"--data.name {config.name}: {reason} Change what follows the set's name, or leave "
                 "it out"
             ) from None
+        except Exception as error:  # of damaged files whatever the parsers raise
+            raise UsageError(
+                f"--data.name {config.name}: its description in --data.dir {config.dir} is damaged "
+                f"({_reason(error)}): prepare it anew"
+            ) from error
         if builder.info.features:  # known from its code: no need to prepare it to be told this
             image_and_label(config, builder)
         _require_prepared(config, builder)
@@ -160,6 +179,7 @@ class StoredImages:
       image, label: their names in an example.
       channels: of an image.
       size: what images are resized to; 0 for as stored.
+      name: the set's, for messages.
     """
 
     examples: Any
@@ -167,20 +187,38 @@ class StoredImages:
     label: str
     channels: int
     size: int
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.decode(self.examples[int(index)])
+        with self._telling():
+            return self.decode(self.examples[int(index)])
 
     def label_of(self, index: int) -> int:
         """An example's label, its image left encoded. Negative where a set withholds it."""
-        return int(self.examples[index][self.label])
+        with self._telling():
+            return int(self.examples[index][self.label])
 
     def decode(self, example: dict[str, Any]) -> tuple[np.ndarray, int]:
-        with Image.open(io.BytesIO(example[self.image])) as image:
-            return to_array(image, self.channels, self.size), int(example[self.label])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(example[self.image]), formats=FORMATS) as image:
+                return to_array(image, self.channels, self.size), int(example[self.label])
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Damaged examples are told of in one line."""
+        try:
+            yield
+        except Exception as error:  # array_record, protobuf, tfds and Pillow have their own
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # a disk that fails
+            raise UsageError(
+                f"--data.name {self.name}: an example is damaged ({_reason(error)}): prepare the "
+                "set anew"
+            ) from error
 
     def read(
         self,
@@ -191,16 +229,23 @@ class StoredImages:
         images, labels = None, np.empty(len(indices), np.int32)
         for start in range(0, len(indices), 1000):
             block = [int(i) for i in indices[start : start + 1000]]
-            for place, example in enumerate(self.examples.__getitems__(block), start):
-                image, labels[place] = self.decode(example)
-                if images is None:
-                    images = np.empty((len(indices), *image.shape), np.uint8)
-                images[place] = image
+            with self._telling():
+                for place, example in enumerate(self.examples.__getitems__(block), start):
+                    image, labels[place] = self.decode(example)
+                    if images is None:
+                        images = np.empty((len(indices), *image.shape), np.uint8)
+                    if image.shape != images.shape[1:]:
+                        raise ValueError(f"{image.shape} after others of {images.shape[1:]}")
+                    images[place] = image
             if on_progress is not None:
                 on_progress(start + len(block), len(indices))
         if images is None:
             images = np.empty((0, self.size, self.size, self.channels), np.uint8)
         return images, labels
+
+
+def _reason(error: Exception) -> str:
+    return shortened(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 def open_split(config: Data, builder: Any, split: str) -> StoredImages:
@@ -213,7 +258,7 @@ def open_split(config: Data, builder: Any, split: str) -> StoredImages:
         decoders = {image: tfds.decode.SkipDecoding()}
         examples = builder.as_data_source(split=split, decoders=decoders)
     channels = builder.info.features[image].shape[-1]
-    return StoredImages(examples, image, label, channels, config.image_size)
+    return StoredImages(examples, image, label, channels, config.image_size, config.name)
 
 
 def fingerprint(builder: Any) -> tuple[list[tuple[str, int, float]], str]:

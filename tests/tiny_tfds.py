@@ -101,3 +101,10 @@ def three_classes(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     splits = {"train": (train, LABELS), "test": (test, [i % 3 for i in range(9)])}
     write(directory, "tiny", splits)
     return np.stack(train), np.stack(test)
+
+
+class Examples(list):
+    """A list that is read as the data sources of tensorflow-datasets are."""
+
+    def __getitems__(self, indices: list[int]) -> list:
+        return [self[i] for i in indices]
