@@ -181,3 +181,23 @@ def test_surgery_thresholds_by_hand():
     assert allocate.surgery_thresholds(params, masks, -9.0)["a"] == 0
     each = allocate.surgery_thresholds(params, masks, {"a": 1.0, "b": 2.0})
     np.testing.assert_allclose(each["a"], 3 + np.sqrt(35 / 3 - 9), rtol=1e-6)
+
+
+def test_what_layers_may_keep_of_a_budget():
+    sizes = {"a": 64, "b": 10}
+    assert allocate.room("units", sizes, 0.5) == 37
+    assert allocate.room("macs", sizes, 0.75) == 0.25
+    # Half of 4·74 bytes, less bitmasks of 8 and 2, is room for 34 weights and a half.
+    assert allocate.room("bytes", sizes, 0.5) == 34
+    # 39 bytes at s = 0.96 less 32: 1.8 weights, where three layers keep one each.
+    with pytest.raises(UsageError, match=r"budget bytes leaves no room: .* 0\.033 of the bytes"):
+        allocate.room("bytes", {"a": 240, "b": 1, "c": 1}, 0.96)
+    assert allocate.room("bytes", {"a": 240, "b": 8}, 0.96) == 2
+
+
+def test_by_a_scan_each_layer_keeps_one():
+    sizes = {"a": 10, "b": 10, "c": 10}
+    assert allocate.counts("sensitivity", {}, sizes, 0.9) == 3
+    with pytest.raises(UsageError, match=r"0\.93 keeps 2 of the 30 of 3 layers"):
+        allocate.counts("sensitivity", {}, sizes, 0.93)
+    assert allocate.counts("global", {}, sizes, 0.93) == 2
