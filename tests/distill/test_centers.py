@@ -65,6 +65,36 @@ def test_a_projector_with_dropout_where_widths_differ():
     assert not np.allclose(values[0], values[2], rtol=1e-3)
 
 
+def test_the_projector_by_hand():
+    given, term = lesson(), ND(dropout=0.0)
+    carried = own(term, given)
+    e_s, e_t = (np.asarray(said.features["pooled"]) for said in (given.student, given.teacher))
+    normed = (e_s - e_s.mean(0)) / np.sqrt(e_s.var(0) + 1e-5)
+    dense = jax.tree.map(np.asarray, carried.params["dense"])
+    labels = np.asarray(given.labels)
+    centers = np.stack([e_t[labels == y].mean(0) for y in labels])
+    expected = term(*map(jnp.asarray, (normed @ dense["kernel"] + dense["bias"], e_t, centers)))
+    np.testing.assert_allclose(term.evaluate(carried, given)[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_keeps_the_mean_of_what_the_projector_is_given():
+    # Of embeddings of ones and minus ones, batch norm leaves what they are.
+    ones = np.where(np.arange(4096).reshape(8, 512) % 1024 < 512, 1.0, -1.0)
+    said = [
+        Outputs(jnp.zeros((8, 6)), {"pooled": jnp.asarray(e, jnp.float32)})
+        for e in (ones, np.ones((8, 1)))
+    ]
+    given = dataclasses.replace(lesson(), student=said[0], teacher=said[1])
+    params = {
+        "norm": {"scale": jnp.ones(512), "bias": jnp.zeros(512)},
+        "dense": {"kernel": jnp.full((512, 1), 1 / 512), "bias": jnp.zeros(1)},
+    }
+    carried = dataclasses.replace(own(ND(), given), params=params)
+    # 1 − e·1 / max(|e|, 1): e is ±1 but for what is drawn, and there are as many of either.
+    values, _ = ND(dropout=0.2).evaluate(carried, given)
+    np.testing.assert_allclose(values, np.tile([0, 2], 4), atol=0.1)
+
+
 def test_there_is_one_embedding():
     with pytest.raises(UsageError, match=r"^student-taps: 2 features; name the embedding"):
         ND().connectors(jax.random.key(0), [(F_S, F_S)] * 2)

@@ -8,7 +8,7 @@ from made_features import E_S, F_S, F_T, G_S, G_T, SMALL, agrees
 from made_lessons import lesson
 
 from kd_jax.distill import ReviewKD
-from kd_jax.distill.review import fuse, hcl, nearest
+from kd_jax.distill.review import fuse, hcl, init_kaiming, nearest
 from kd_jax.errors import UsageError
 
 
@@ -73,6 +73,13 @@ def test_a_deep_tap_of_the_student_learns_from_the_shallow_ones_of_the_teacher()
         return jnp.sum(fuse(params["fusion2"], pairs[2][0], deeper, (2, 2))[0] ** 3)
 
     assert jnp.max(jnp.abs(jax.jit(jax.grad(shallow))(pairs[3][0]))) > 0
+
+
+def test_convolutions_begin_uniform_within_the_root_of_three_over_what_they_read():
+    kernel = init_kaiming(jax.random.key(0), 2, 3, 4000)["conv"]["kernel"]
+    assert kernel.shape == (2, 2, 3, 4000)
+    assert -0.5 <= jnp.min(kernel) < -0.499
+    assert 0.499 < jnp.max(kernel) < 0.5
 
 
 def test_what_is_neither_map_nor_vector_is_refused():
