@@ -281,6 +281,8 @@ def test_random_depends_on_key_and_name_and_not_on_weights():
     assert jnp.all(scores["a"] != random(ones, jax.random.key(4))["a"])
     alone = random({"b": ones["b"]}, key)
     np.testing.assert_array_equal(alone["b"], scores["b"])
+    many = random({f"Dense_{i}": jnp.ones(()) for i in range(50)}, key)
+    assert len({float(score) for score in many.values()}) == 50
     assert jnp.all((scores["a"] >= 0) & (scores["a"] < 1))
 
 
@@ -485,3 +487,15 @@ def test_a_layer_inside_a_loop_is_refused_by_name():
     )
     with pytest.raises(UsageError, match="criterion Wanda can't see the inputs of w"):
         Wanda()(seen)
+
+
+@pytest.mark.parametrize(
+    ("build", "fault"),
+    [
+        (lambda: GraSP(temperature=0.0), r"GraSP\.temperature is 0: it must be"),
+        (lambda: Taylor(batches=0), r"Taylor\.batches is 0: it must be at least 1"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(build, fault):
+    with pytest.raises(UsageError, match=fault):
+        build()

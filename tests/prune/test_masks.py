@@ -158,6 +158,13 @@ def test_a_nested_leaf_does_not_take_the_mask_of_a_shorter_path():
     np.testing.assert_array_equal(masked["factor"]["kernel"], 1)
 
 
+def test_a_single_array_of_parameters_is_its_own_path():
+    params, mask = jnp.ones((2, 2)), jnp.array([[True, False], [True, True]])
+    count, moment = masks_lib.mask_like(mask, params, (jnp.int32(3), 5 * params))
+    assert count == 3
+    np.testing.assert_array_equal(moment, [[5, 0], [5, 5]])
+
+
 def test_keep_per_layer_by_hand():
     scores = {"a": jnp.array([[0.1, 0.5], [0.5, 0.9]]), "b": jnp.ones((2, 3)), "c": jnp.ones(2)}
     masks = {"a": jnp.ones((2, 2), bool), "b": jnp.ones((2, 3), bool), "c": None}
@@ -207,6 +214,51 @@ def test_without_masks_there_is_nothing_to_do():
     assert masks_lib.keep_per_layer(params, none, {}) == none
     assert masks_lib.below(params, none, 2.0) == none
     assert masks_lib.report(none, params)["sparsity"] == 0
+
+
+def test_straight_through_hides_weights_but_not_their_gradients():
+    params = {"kernel": jnp.array([[1.0, -2], [3, 4]]), "bias": jnp.array([5.0])}
+    masks = {"kernel": jnp.array([[True, False], [False, True]]), "bias": None}
+    seen = masks_lib.straight_through(masks, params)
+    np.testing.assert_array_equal(seen["kernel"], [[1, 0], [0, 4]])
+    np.testing.assert_array_equal(seen["bias"], [5])
+    square = lambda p: optax.tree.norm(masks_lib.straight_through(masks, p), squared=True) / 2  # noqa: E731
+    # By what the loss sees, of a zero zero; and by a sum, of all weights alike.
+    chex.assert_trees_all_equal(jax.grad(square)(params), seen)
+    total = lambda p: optax.tree.sum(masks_lib.straight_through(masks, p))  # noqa: E731
+    chex.assert_trees_all_equal(jax.grad(total)(params), jax.tree.map(jnp.ones_like, params))
+
+
+def test_only_what_is_kept_of_what_is_prunable():
+    tree = {"a": jnp.array([[1.0, 2, 3]]), "b": jnp.array([4.0])}
+    masks = {"a": jnp.array([[True, False, True]]), "b": None}
+    within = masks_lib.within(masks, tree)
+    np.testing.assert_array_equal(within["a"], [[1, 0, 3]])
+    np.testing.assert_array_equal(within["b"], [0])
+
+
+def test_masks_of_some_layers_and_those_of_the_others():
+    params = _params()
+    masks = _half_pruned(params)
+    some = masks_lib.among(masks, params, ("kernel",), ("Conv",))
+    assert masks_lib.sizes(some) == {"Dense_0/kernel": 12}
+    np.testing.assert_array_equal(some["Dense_0"]["kernel"], masks["Dense_0"]["kernel"])
+    few = masks_lib.among(masks, params, ("",), (), lambda name, shape: len(shape) == 3)
+    assert masks_lib.sizes(few) == {"Conv_0/kernel": 24}
+    full = masks_lib.start(params)
+    both = masks_lib.first(some, full)
+    assert masks_lib.sizes(both) == LAYERS
+    assert masks_lib.pruned(both) == {**dict.fromkeys(LAYERS, 0), "Dense_0/kernel": 6}
+
+
+def test_splicing_by_hand():
+    # θ = 2: gone at 1 or less, back above 4, and in between as they were.
+    w = {"a": jnp.array([[1.0, -1.5, 4, -4.5, -0.5, 9]]), "b": jnp.ones(3)}
+    splice = lambda mask: masks_lib.splice(w, {"a": mask, "b": None}, {"a": 2.0}, 0.5, 2.0)  # noqa: E731
+    kept, back = splice(jnp.ones((1, 6), bool)), splice(jnp.zeros((1, 6), bool))
+    assert kept["a"].astype(int).tolist() == [[0, 1, 1, 1, 0, 1]]
+    assert back["a"].astype(int).tolist() == [[0, 0, 0, 1, 0, 1]]
+    assert kept["b"] is None
 
 
 def test_below_by_hand():
