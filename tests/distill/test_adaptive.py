@@ -22,6 +22,8 @@ def kd_at(temperature, given, term=KD):
 def test_standard_scores_by_hand():
     x = jnp.array([[1.0, 2, 3], [4, 0, 2]])
     np.testing.assert_allclose(standardise(x), [[-1, 0, 1], [1, -1, 0]], rtol=1e-6)
+    two = standardise(jnp.array([[5.0, 3]]))
+    np.testing.assert_allclose(two, [[0.5**0.5, -(0.5**0.5)]], rtol=1e-6)
 
 
 def test_standard_scores_of_equal_logits_are_zero_with_a_finite_gradient():

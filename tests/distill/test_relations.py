@@ -43,10 +43,11 @@ def test_it_matters_to_correlation_congruence_which_are_neighbours():
     assert not np.isclose(value(CC(), E_S[order], E_T[order]), value(CC(), E_S, E_T), rtol=1e-2)
 
 
+@pytest.mark.parametrize("scale", [3, 0.01])
 @pytest.mark.parametrize("term", RELATIONS)
-def test_a_rotation_and_another_scale_change_nothing(term):
+def test_a_rotation_and_another_scale_change_nothing(term, scale):
     np.testing.assert_allclose(
-        value(term, 3 * E_S @ ROTATION, E_WIDE), value(term, E_S, E_WIDE), rtol=1e-4
+        value(term, scale * E_S @ ROTATION, E_WIDE), value(term, E_S, E_WIDE), rtol=1e-4
     )
 
 
@@ -109,3 +110,4 @@ def test_correlation_congruence_trains_both_embeddings():
     # Neighbours 0 and 1, 1 and 2, by hand.
     delta = jnp.array([[1.0, -2.0], [3.0, 0.5], [-1.0, 4.0]])
     np.testing.assert_allclose(value(CC(), delta, 0 * delta), ((3 + 1) + (3 + 2)) / 2)
+    np.testing.assert_allclose(value(CC(), delta[:2], 0 * delta[:2]), 3 + 1)

@@ -82,6 +82,13 @@ def test_blocks_by_mean_and_by_max():
     np.testing.assert_allclose(negative, [[-1, 0, -3], [-2, -2, -1]])
 
 
+def test_blocks_of_one_are_weights():
+    scores = jax.random.normal(jax.random.key(0), (3, 5))
+    np.testing.assert_array_equal(only(Block(1, 1), scores, 7), only(Weights(), scores, 7))
+    flat = only(Block(1, 5), scores, 2)
+    np.testing.assert_array_equal(flat, only(Row(), scores, 2))
+
+
 def test_filters_and_rows():
     scores = np.arange(2 * 3 * 4).reshape(2, 3, 4) % 7
     # Sums of outputs: (0+4+1)+(5+2+6), 1+5+2+6+3+0, 2+6+3+0+4+1, 3+0+4+1+5+2
