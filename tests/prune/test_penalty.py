@@ -43,6 +43,12 @@ def test_value_by_hand_counts_prunable_leaves_and_pruned_entries_as_zeros():
     assert value.dtype == jnp.float32
 
 
+def test_what_lies_at_the_threshold_is_not_below_it():
+    params = {"w": jnp.array([[0.125, -0.125, 0.25, -0.0625]])}
+    loss = PruningLoss(alpha=0.0, threshold=0.125, softness=0.05)
+    assert loss(params, {"w": jnp.ones((1, 4), bool)})[1]["below"] == 1
+
+
 def test_a_reward_for_zeros_has_the_other_sign():
     reward = PruningLoss(alpha=0.25, threshold=0.1, softness=0.05, reward_zeros=True)
     np.testing.assert_allclose(reward(*_net())[0], 0.25 * 2.57 - 0.75 * 4, rtol=1e-6)
