@@ -163,6 +163,32 @@ def test_layers_compared_by_their_share(normalise, a, b):
     assert masks["b"].astype(int).tolist() == [b]
 
 
+def kept_of(scores, count, normalise, masks=None):
+    layers = {name: jnp.array([score], jnp.float32) for name, score in scores.items()}
+    full = {name: jnp.ones(layer.shape, bool) for name, layer in layers.items()}
+    masks = cut(Weights(), layers, full | (masks or {}), count, normalise)
+    return {name: mask.astype(int).tolist()[0] for name, mask in masks.items()}
+
+
+def test_a_share_of_a_length_is_less_in_a_larger_layer_and_that_of_a_mean_is_not():
+    layers = {"a": [1, 1, 1, 1], "b": [1, 1]}
+    # Shares of ½ and of √½; all of them 1, and ties go to the earlier layer.
+    assert kept_of(layers, 2, "l2") == {"a": [0, 0, 0, 0], "b": [1, 1]}
+    assert kept_of(layers, 2, "mean") == {"a": [1, 1, 0, 0], "b": [0, 0]}
+    # What is gone has no part in either.
+    gone = {"a": jnp.array([[True, False, False, False]])}
+    for normalise in ("l2", "mean"):
+        found = kept_of({"a": [2, 9, 9, 9], "b": [4, 3]}, 2, normalise, gone)
+        assert found == {"a": [1, 0, 0, 0], "b": [1, 0]}
+
+
+@pytest.mark.parametrize("normalise", ["l2", "mean"])
+def test_scores_below_zero_count_by_their_size(normalise):
+    # By the mean 1.5, −1.5, 0.5, −0.5 and 1.33, 0.67; by the length 0.67, ..., 0.22 and 0.89, 0.45.
+    found = kept_of({"a": [3, -3, 1, -1], "b": [4, 2]}, 2, normalise)
+    assert found == {"a": [1, 0, 0, 0], "b": [1, 0]}
+
+
 def test_some_layers_by_their_own_count_and_the_others_together():
     layers = LAYERS | {"c": jnp.array([[5.0, 15]])}
     masks = jax.tree.map(lambda x: jnp.ones(x.shape, bool), layers)
@@ -186,6 +212,15 @@ def test_a_swap_loses_the_lowest_and_grows_the_highest():
     assert back.astype(int).tolist() == [[1, 1, 1, 0, 0, 0, 1, 0]]
     same = swap(Weights(), scores, growth, masks, 0.2)["a"]  # less than one
     np.testing.assert_array_equal(same, masks["a"])
+
+
+def test_a_swap_of_filters_leaves_what_is_masked_within_them():
+    mask = jnp.array([[True, True, False], [False, True, False]])
+    scores, growth = jnp.array([[3.0, 2, 0], [3, 2, 0]]), jnp.ones((2, 3))
+    same = swap(Filter(), {"a": scores}, {"a": growth}, {"a": mask}, 0.0)["a"]
+    np.testing.assert_array_equal(same, mask)
+    new = swap(Filter(), {"a": scores}, {"a": growth.at[:, 1].set(0)}, {"a": mask}, 0.5)["a"]
+    assert new.astype(int).tolist() == [[1, 0, 1], [0, 0, 1]]
 
 
 @pytest.mark.parametrize(
