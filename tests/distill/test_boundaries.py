@@ -85,6 +85,18 @@ def test_margins_are_the_mean_of_the_negative_values_seen():
     np.testing.assert_allclose(value, term(pairs, carried.params, margins), rtol=1e-5)
 
 
+def test_a_channel_that_is_never_negative_has_a_margin_of_zero():
+    term, given = OFD(student_taps=("stage1_pre",), teacher_taps=("stage1_pre",)), lesson()
+    teacher = jax.tree.map(jnp.abs, given.teacher)
+    given = dataclasses.replace(given, teacher=teacher)
+    carried = own(term, given)
+    value, state = term.evaluate(carried, given)
+    assert not jnp.any(state["negative0"]["count"])
+    zero = [jnp.zeros(teacher.features["stage1_pre"].shape[-1])]
+    pairs = term.pairs(given.student, teacher)
+    np.testing.assert_allclose(value, term(pairs, carried.params, zero), rtol=1e-6)
+
+
 def test_margins_are_those_of_the_batch_norm_that_is_tapped():
     given, path = lesson(), "block/norm"
     features = {**given.teacher.features, path: given.teacher.features["stage1_pre"]}

@@ -65,6 +65,18 @@ def test_a_projector_with_dropout_where_widths_differ():
     assert not np.allclose(values[0], values[2], rtol=1e-3)
 
 
+def test_means_are_no_way_to_the_teacher():
+    # Of a student whose embeddings are the longer ones, the loss reads the teacher in means alone.
+    given = told(9 * E_S, E_T)
+
+    def loss(e_t):
+        teacher = dataclasses.replace(given.teacher, features={"pooled": e_t})
+        now = dataclasses.replace(given, teacher=teacher)
+        return jnp.mean(ND().evaluate(own(ND(), given), now)[0])
+
+    np.testing.assert_array_equal(jax.grad(loss)(given.teacher.features["pooled"]), 0)
+
+
 def test_the_projector_by_hand():
     given, term = lesson(), ND(dropout=0.0)
     carried = own(term, given)
