@@ -53,6 +53,16 @@ def test_equal_widths_need_no_connector():
     assert own(MGD(), lesson()).params.keys() == {"generator0", "width0"}
 
 
+def test_the_generator_is_two_convolutions_in_the_teachers_width():
+    params = own(MGD(), lesson()).params
+    shapes = jax.tree.map(jnp.shape, params)
+    conv = {"kernel": (3, 3, 8, 8), "bias": (8,)}
+    assert shapes["generator0"] == {"conv0": conv, "conv1": conv}
+    assert shapes["width0"] == {"kernel": (1, 1, 6, 8), "bias": (8,)}
+    kernels = [params["generator0"][name]["kernel"] for name in ("conv0", "conv1")]
+    assert jnp.all(kernels[0] != kernels[1])
+
+
 def test_no_more_than_all_can_be_masked():
     with pytest.raises(UsageError, match=r"MGD\.masked is 1.5"):
         MGD(masked=1.5)

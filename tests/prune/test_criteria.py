@@ -430,6 +430,17 @@ def test_few_examples_at_a_time_give_the_same_mean(monkeypatch):
     chex.assert_trees_all_close(whole, in_parts, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("room", "scans"), [(1, 12), (8, 6), (15, 4), (47, 2), (48, 1), (99, 1)])
+def test_as_many_examples_at_a_time_as_there_is_room_for(monkeypatch, room, scans):
+    monkeypatch.setattr(evidence, "ROOM", room)
+    seen = dataclasses.replace(_evidence(*_inputs()), params={"w": jnp.zeros((2, 2))})
+    of_example = lambda inputs, targets: {"w": jnp.full((2, 2), jnp.sum(inputs))}  # noqa: E731
+    program = jax.make_jaxpr(lambda: seen.mean_of_examples(of_example))()
+    assert [e.params["length"] for e in program.eqns if e.primitive.name == "scan"] == [scans]
+    expected = sum(jnp.sum(x) for x in seen.inputs) / 12
+    np.testing.assert_allclose(seen.mean_of_examples(of_example)["w"], expected, rtol=1e-5)
+
+
 # Inputs, by tracing
 
 
