@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from kd_jax.config_distill import Distill, Retrain
 from kd_jax.config_fuse import Fuse, check_members
 from kd_jax.config_gate import Gate
+from kd_jax.config_prune import Prune
 from kd_jax.config_quantize import Quantize
 from kd_jax.config_shift import Shift
 from kd_jax.config_shrink import Shrink
-from kd_jax.config_stages import ROLES, Distill, Prune, Retrain, Stage, Train, variants
+from kd_jax.config_stages import ROLES, Stage, Train, variants
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError, did_you_mean, require, require_finite
 from kd_jax.models import MODELS

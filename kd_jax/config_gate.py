@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kd_jax.config_stages import Retrain
+from kd_jax.config_distill import Retrain
 from kd_jax.errors import require
 
 

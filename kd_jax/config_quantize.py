@@ -4,7 +4,8 @@ import dataclasses
 import re
 from typing import ClassVar, Literal
 
-from kd_jax.config_stages import Retrain, variants
+from kd_jax.config_distill import Retrain
+from kd_jax.config_stages import variants
 from kd_jax.errors import UsageError, require
 from kd_jax.quantize import CALIBRATIONS, Calibration
 from kd_jax.quantize.uniform import BITS

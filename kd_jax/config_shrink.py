@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kd_jax.config_stages import Retrain
+from kd_jax.config_distill import Retrain
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.prune import CHANNEL_CRITERIA
 

@@ -38,7 +38,7 @@ class Settings:
       rho: how much the gradient gains of the way to sparse weights, of schedules that have it.
       peer: which of several peers it is; 0 where there are none.
       teacher_weights: the shares of several teachers.
-      combine: how several teachers are; see config_stages.Distill.
+      combine: how several teachers are; see config_distill.Distill.
       variants: how many settings this is: with several, the leaves that differ are arrays [V].
     """
 

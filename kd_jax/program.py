@@ -39,7 +39,7 @@ class Program:
       prunes: whether the stage has masks of its own.
       include, exclude: patterns of the parameters that get a mask.
       allocation, budget, scan_batches, normalise, structure: how masks are cut; see
-        config_stages.Prune.
+        config_prune.Prune.
       straight_through: whether masks hide weights in the forward pass alone.
       grows: by what score a swap of weights grows them.
       remembers: what the state carries for the schedule.

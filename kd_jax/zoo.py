@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from kd_jax.config_stages import Distill, Stage, Train
+from kd_jax.config_distill import Distill
+from kd_jax.config_stages import Stage, Train
 from kd_jax.distill import AB, FSP, KD, TERMS, LabelSmoothing, Term
 from kd_jax.distill.presets import PRESETS, preset
 from kd_jax.models.base import ModelConfig

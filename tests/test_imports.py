@@ -25,7 +25,8 @@ teacher devices state shares
 ensembles soups weights
 reuse mutual
 config_stages
-config_shrink config_gate config_quantize config_shift config_fuse
+config_distill config_shift config_fuse
+config_prune config_shrink config_gate config_quantize
 config objective metrics cka program zoo
 portion
 serialize learning lessons many events checkpoint
