@@ -14,7 +14,7 @@ from kd_jax import compiled, jobs, pipeline
 from kd_jax import state as state_lib
 from kd_jax.augment import Augment
 from kd_jax.batch import Batch
-from kd_jax.config import Distill, Fuse, Gate, Quantize, Shrink
+from kd_jax.config import Distill, Fuse
 from kd_jax.data import Split
 from kd_jax.devices import home_of, replicated, sharding_of
 from kd_jax.ensembles import networks_of
@@ -74,9 +74,8 @@ def step_of(
     programs, settings = compiled.build(program, loop=False), settings_of(stage)
     seeds = _shape(jnp.uint32, len(run.groups[0]))
     labels = jobs.labels_by_id(stage, run.data)
-    begun = networks.get(stage.start)
-    if isinstance(stage, (Shrink, Gate, Quantize)):
-        begun = None  # of its own shapes, those of fresh parameters
+    # Where it has shapes of its own, they are those of fresh parameters.
+    begun = None if stage.reshapes else networks.get(stage.start)
     state = jax.eval_shape(programs.start, settings, seeds, begun, labels)
     network = jax.eval_shape(state_lib.rest, state)
     networks[name] = first(network) if program.model.members > 1 else network

@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
 
 import tyro
 
 from kd_jax.config_distill import Distill, Retrain
-from kd_jax.config_fuse import Fuse, check_members
+from kd_jax.config_fuse import Fuse
 from kd_jax.config_gate import Gate
 from kd_jax.config_prune import Prune
 from kd_jax.config_quantize import Quantize
@@ -22,6 +22,7 @@ from kd_jax.models.base import ModelConfig
 
 __all__ = [
     "ROLES",
+    "STAGES",
     "Distill",
     "Experiment",
     "Fuse",
@@ -35,6 +36,10 @@ __all__ = [
     "Train",
     "smoke",
 ]
+
+# The kinds of stages that there are. Another one is a class in a file of its own, which answers
+# anew what config_stages.Train is asked, where it differs; and its entry here.
+STAGES: tuple[type[Stage], ...] = (Train, Distill, Prune, Shrink, Gate, Quantize, Shift, Fuse)
 
 # A stage's name; and after a stroke, of a variant of it, in which values it differs.
 STAGE = re.compile(r"[^\W\d]\w*(/[\w.]+=[\w.=,+-]*)?")
@@ -161,7 +166,7 @@ class Experiment:
             self._check_reference(f"{name}.start", stage.start)
             before = self.stages[stage.start]
             require(
-                not isinstance(before, Fuse) or not before.ensemble,
+                not before.ensemble,
                 f"{name}.start {stage.start!r} is an ensemble, and can't be gone on from: learn "
                 f"from it (--{name}.teacher {stage.start}), or set {stage.start}.how to soup",
             )
@@ -170,11 +175,6 @@ class Experiment:
                 f"{name}.start {stage.start!r} is of the {self.stages[stage.start].model}, "
                 f"but {name}.model is {stage.model!r}",
             )
-        if isinstance(stage, Fuse):
-            for member in stage.of:
-                self._check_reference(f"{name}.of", member)
-            models = {member: self.stages[member].model for member in stage.of}
-            check_members(name, stage, models, self.seeds)
         for peer in getattr(stage, "peer_models", ()):
             require(
                 getattr(self, peer) is not None,
@@ -186,23 +186,16 @@ class Experiment:
                 bool(stage.teacher) or not needs or stage.taught_by != "teacher",
                 f"{name}.teacher is empty, but to distil needs one: set it to a stage",
             )
-            for teacher in stage.teachers:
-                self._check_reference(f"{name}.teacher", teacher)
+        for other in self.needs(name):
+            self._check_reference(f"{name}.{stage.flag_of(other)}", other)
+        models = {other: self.stages[other].model for other in self.needs(name)}
+        stage.check_among(name, models, self.seeds)
 
-    def before(self, name: str) -> str:
-        """The stage whose network a stage's is a changed form of: what it starts from, or the first
-        of a soup; empty where there is none."""
-        stage = self.stages[name]
-        if isinstance(stage, Fuse) and not stage.ensemble:
-            return stage.of[0]
-        return stage.start
-
-    def _comes_from(self, name: str, kind: type[Stage]) -> bool:
-        """Whether a stage, or one that its network comes from, is of a kind."""
-        before = self.before(name)
-        return isinstance(self.stages[name], kind) or (
-            bool(before) and self._comes_from(before, kind)
-        )
+    def lineage(self, name: str) -> Iterator[str]:
+        """A stage, and those that its network is a changed form of, the last one first."""
+        while name:
+            yield name
+            name = self.stages[name].before
 
     def _check_sparsity(self, name: str, stage: Stage) -> None:
         """What is pruned stays pruned, through all stages in between."""
@@ -222,22 +215,20 @@ class Experiment:
     def _check_last(self, name: str, stage: Stage) -> None:
         """What each input goes through, and in which numbers, is decided last."""
         if isinstance(stage, Fuse) and not stage.ensemble:
-            late = [member for member in stage.of if self._comes_from(member, Quantize)]
+            quantised = lambda name: isinstance(self.stages[name], Quantize)  # noqa: E731
+            late = [member for member in stage.of if any(map(quantised, self.lineage(member)))]
             require(
                 not late,
                 f"{name}.of {' '.join(late)}: quantised, and a mean of such weights lies on no "
                 f"grid: take the networks before, and quantise the {stage.how}",
             )
-        before = stage.start if isinstance(stage, (Shrink, Gate, Quantize)) else ""
-        while before:
-            last = isinstance(self.stages[before], (Gate, Quantize))
-            said = "quantised" if isinstance(self.stages[before], Quantize) else "gated"
+        for before in self.lineage(stage.start) if stage.reshapes else ():
+            said = self.stages[before].done
             require(
-                not last,
+                not self.stages[before].last,
                 f"{name}.start {stage.start!r}: that network is {said}, and can't be cut, gated or "
                 f"quantised any more: do that before it is {said}",
             )
-            before = self.before(before)
 
     def _check_reference(self, flag: str, stage: str) -> None:
         if stage not in self.stages:
@@ -247,8 +238,7 @@ class Experiment:
     def needs(self, name: str) -> tuple[str, ...]:
         """The stages whose networks a stage takes."""
         stage = self.stages[name]
-        others = (*getattr(stage, "teachers", ()), *getattr(stage, "of", ()))
-        return tuple(s for s in (stage.start, *others) if s)
+        return (*stage.sources, *stage.teachers)
 
     def order(self) -> tuple[str, ...]:
         """The stages to run, each after those it needs."""
@@ -259,9 +249,7 @@ class Experiment:
 
         def visit(name: str, path: tuple[str, ...]) -> None:
             if name in path:
-                last = self.stages[path[-1]]
-                field = "of" if isinstance(last, Fuse) else "teacher"
-                field = "start" if last.start == name else field
+                field = self.stages[path[-1]].flag_of(name)
                 raise UsageError(
                     f"{path[-1]}.{field} {name!r} closes a circle of stages, "
                     f"{' -> '.join((*path, name))}: set it to another"
@@ -285,18 +273,7 @@ def smoke(experiment: Experiment) -> Experiment:
         test_limit=min(experiment.data.test_limit or 100, 100),
     )
     stages = {
-        name: dataclasses.replace(
-            stage,
-            epochs=min(stage.epochs, 2),
-            batch=min(stage.batch, 8 if stage.labels else 32),  # of few labels there are few
-            fraction=1.0,
-            evaluate_every=1,
-            weights="",  # of a larger network
-            weights_sha256="",
-            optim=dataclasses.replace(stage.optim, warmup=min(stage.optim.warmup, 1)),
-            **_few_rounds(stage),
-            **_roomy(stage),
-        )
+        name: dataclasses.replace(stage, **stage.small())
         for name, stage in experiment.stages.items()
     }
     return dataclasses.replace(
@@ -309,16 +286,3 @@ def smoke(experiment: Experiment) -> Experiment:
         seeds=min(experiment.seeds, 2),
         latency_batch=min(experiment.latency_batch, 16),
     )
-
-
-def _roomy(stage: Stage) -> dict[str, Any]:
-    """A size that the smallest of networks can have, too, most of whose bytes are no kernels."""
-    size = stage.size if isinstance(stage, Quantize) else None
-    return {} if size is None else {"size": max(size, 0.75)}
-
-
-def _few_rounds(stage: Stage) -> dict[str, Any]:
-    """A schedule of rounds with two of them at most: for more there are too few steps."""
-    schedule = getattr(stage, "schedule", None)
-    rounds = getattr(schedule, "rounds", 0)
-    return {"schedule": dataclasses.replace(schedule, rounds=2)} if rounds > 2 else {}  # type: ignore[type-var]

@@ -2,8 +2,8 @@
 retrained."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from kd_jax.augment import Augment
 from kd_jax.config_stages import Role, Train, variants
@@ -64,7 +64,6 @@ class Distill(Train):
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """The stages whose networks teach."""
         if self.taught_by != "teacher":
             return ()
         return tuple(name for name in self.teacher.split("+") if name)
@@ -83,6 +82,13 @@ class Distill(Train):
     def taught(self) -> tuple[str, ...]:
         """The terms that need a teacher."""
         return tuple(name for name, term in self.terms.items() if term.taught)
+
+    def flag_of(self, name: str) -> str:
+        return "start" if name == self.start else "teacher"
+
+    def renaming(self, named: Callable[[str], str]) -> dict[str, Any]:
+        others = "+".join(map(named, self.teachers))
+        return super().renaming(named) | ({"teacher": others} if others else {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,3 +112,7 @@ class Retrain(Distill):
             not self.teachers or bool(self.taught),
             f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
         )
+
+    @property
+    def at_once(self) -> bool:
+        return True

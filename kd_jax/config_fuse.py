@@ -1,8 +1,8 @@
 """The stage that makes one network of several, as data."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, get_args
 
 from kd_jax.config_stages import Train
 from kd_jax.errors import require
@@ -11,7 +11,13 @@ from kd_jax.optim import Optim
 How = Literal["logits", "probabilities", "vote", "soup", "greedy_soup"]
 SOUPS: tuple[How, ...] = ("soup", "greedy_soup")
 HOW: tuple[How, ...] = get_args(How)
-
+CALLED: dict[How, str] = {
+    "logits": "mean logits",
+    "probabilities": "mean probabilities",
+    "vote": "vote",
+    "soup": "soup",
+    "greedy_soup": "greedy soup",
+}
 
 LOADED = ("weights", "freeze", "freeze_statistics")
 
@@ -24,6 +30,7 @@ class Fuse(Train):
     or be gone on from."""
 
     least_epochs: ClassVar[int] = 0
+    trains: ClassVar[bool] = False
 
     of: tuple[str, ...] = ()
     """Stages whose networks are fused."""
@@ -89,27 +96,55 @@ class Fuse(Train):
         )
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        return self.of
+
+    @property
+    def before(self) -> str:
+        """Of a soup the first of its networks."""
+        return "" if self.ensemble else self.of[0]
+
+    @property
     def ensemble(self) -> bool:
         """Whether the result holds all networks, rather than one of their size."""
         return self.how not in SOUPS
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        return self.of
+
+    @property
+    def at_once(self) -> bool:
+        return True
 
     @property
     def chooses(self) -> bool:
         """Whether the validation split decides anything."""
         return self.fit_shares or self.how == "greedy_soup"
 
+    def called(self, before: str, seeds: int) -> str:
+        """By the stages' names: what their networks are called would make it too long."""
+        parts = " + ".join(name.partition("/")[0] for name in self.of)
+        how = "fitted " * self.fit_shares + "weighted " * bool(self.shares) + CALLED[self.how]
+        every = f"{seeds} seeds of " if self.across == "seeds" else ""
+        return f"{how} of {every}{parts}"
 
-def check_members(name: str, stage: Fuse, models: Mapping[str, str], seeds: int) -> None:
-    """Raises UsageError unless a stage of this name can fuse what it names, stages {name: which of
-    the experiment's models} of so many seeds."""
-    for member in stage.of:
+    def flag_of(self, name: str) -> str:
+        return "of"
+
+    def renaming(self, named: Callable[[str], str]) -> dict[str, Any]:
+        return super().renaming(named) | {"of": tuple(map(named, self.of))}
+
+    def check_among(self, name: str, models: Mapping[str, str], seeds: int) -> None:
+        for member in self.of:
+            require(
+                self.ensemble or models[member] == self.model,
+                f"{name}.of {member!r} is of the {models[member]}, and a {self.how} of "
+                f"{self.model} networks alone: take others, set {name}.model, or set how to "
+                "probabilities",
+            )
         require(
-            stage.ensemble or models[member] == stage.model,
-            f"{name}.of {member!r} is of the {models[member]}, and a {stage.how} of {stage.model} "
-            f"networks alone: take others, set {name}.model, or set how to probabilities",
+            len(self.of) > 1 or seeds > 1,
+            f"{name}.across seeds: of one stage, {' '.join(self.of)}, with one seed there is one "
+            "network, which alone can't be fused: raise --seeds",
         )
-    require(
-        len(stage.of) > 1 or seeds > 1,
-        f"{name}.across seeds: of one stage, {' '.join(stage.of)}, with one seed there is one "
-        "network, which alone can't be fused: raise --seeds",
-    )

@@ -1,6 +1,7 @@
 """The stage that removes weights, as data."""
 
 import dataclasses
+from typing import Any, ClassVar
 
 from kd_jax.config_distill import Retrain
 from kd_jax.config_stages import variants
@@ -23,6 +24,8 @@ from kd_jax.prune.cut import Normalise
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prune(Retrain):
     """Remove weights and retrain, on labels alone or with a teacher."""
+
+    done: ClassVar[str] = "pruned"
 
     sparsity: float = 0.8
     """Fraction of the prunable weights that are zero at the end, exactly."""
@@ -73,3 +76,18 @@ class Prune(Retrain):
         require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
         require(self.threshold >= 0, f"threshold {self.threshold} must not be below 0")
         combinations.check(self)
+
+    @property
+    def at_once(self) -> bool:
+        return self.schedule.at_once
+
+    @property
+    def told(self) -> str:
+        return f"pruned to sparsity {self.sparsity:g}"
+
+    def small(self) -> dict[str, Any]:
+        """With two rounds at most: for more there are too few steps."""
+        if getattr(self.schedule, "rounds", 0) <= 2:
+            return super().small()
+        schedule: Any = self.schedule
+        return super().small() | {"schedule": dataclasses.replace(schedule, rounds=2)}

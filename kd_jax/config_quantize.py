@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from kd_jax.config_distill import Retrain
 from kd_jax.config_stages import variants
@@ -17,6 +17,11 @@ class Quantize(Retrain):
     network as it is (post-training); with some, it is trained to live with it (quantisation-aware),
     on labels alone or with a teacher such as the network it starts from. What comes after, keeps
     it: the weights stay on their grid, zeros stay zero."""
+
+    least_epochs: ClassVar[int] = 0
+    reshapes: ClassVar[bool] = True
+    last: ClassVar[bool] = True
+    done: ClassVar[str] = "quantised"
 
     epochs: int = 0
     """Passes over the training examples; 0: nothing is trained."""
@@ -55,8 +60,6 @@ class Quantize(Retrain):
     exclude: tuple[str, ...] = ()
     """Regular expressions of parameters that are left alone, and their inputs."""
 
-    least_epochs: ClassVar[int] = 0
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.start), "start is empty: name the stage whose network is to be quantised")
@@ -87,6 +90,11 @@ class Quantize(Retrain):
             "scales learned with values codebook and no inputs: there are no scales: set inputs, "
             "or take calibrated",
         )
+
+    def small(self) -> dict[str, Any]:
+        """Of a size that the smallest of networks can have, too, most of whose bytes are no
+        kernels."""
+        return super().small() | ({} if self.size is None else {"size": max(self.size, 0.75)})
 
     @property
     def own_bits(self) -> list[tuple[str, int]]:

@@ -14,6 +14,10 @@ class Shift(Train):
     examples of a class than it will meet, or none, takes too few for it, or too many (Hinton et al.
     2015, section 3). With epochs it is trained on from there, on labels."""
 
+    least_epochs: ClassVar[int] = 0
+    apart: ClassVar[bool] = True  # each begins with biases of its own
+    done: ClassVar[str] = "biases shifted"
+
     epochs: int = 0
     """Passes over the training examples; 0: nothing is trained."""
     classes: tuple[int, ...] = ()
@@ -22,8 +26,6 @@ class Shift(Train):
     """By how much; None: by what makes the most validation examples right, found for each seed."""
     bias: str = "classifier/bias$"
     """Regular expression of the parameter."""
-
-    least_epochs: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,3 +41,14 @@ class Shift(Train):
         except re.error as error:
             message = f"bias {self.bias!r} is no regular expression ({error}): correct it"
             raise UsageError(message) from error
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        return (self.start,)
+
+    @property
+    def told(self) -> str:
+        return f"biases of the classes {' '.join(map(str, self.classes))} shifted"
+
+    def called(self, before: str, seeds: int) -> str:
+        return f"{before}, {self.done}"

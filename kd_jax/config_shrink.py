@@ -1,7 +1,7 @@
 """The stage that makes a network smaller for good, as data."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -14,6 +14,9 @@ from kd_jax.prune import CHANNEL_CRITERIA
 class Shrink(Retrain):
     """Cut channels, heads and hidden units out of a network, and retrain what is left of it, on
     labels alone or with a teacher. What comes out is a smaller network, not a masked one."""
+
+    reshapes: ClassVar[bool] = True
+    done: ClassVar[str] = "shrunk"
 
     amount: float = 0.5
     """Fraction of the units that are cut; see `run.py inspect` for what they are."""
@@ -55,3 +58,11 @@ class Shrink(Retrain):
             hint = did_you_mean(self.criterion, CHANNEL_CRITERIA)
             raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
         require(self.batches >= 1, f"batches {self.batches} must be at least 1")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        return (self.start,)
+
+    @property
+    def told(self) -> str:
+        return "channels cut for good"

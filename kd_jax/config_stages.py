@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections import ChainMap
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from kd_jax.augment import Augment
@@ -24,7 +25,14 @@ def variants(table: dict[str, Any], or_none: bool = False) -> dict[str, Any]:
 class Train:
     """Train a network on labels."""
 
+    # What is asked of a kind of stage, here and by the properties and methods below: each of the
+    # other kinds says where it differs.
     least_epochs: ClassVar[int] = 1
+    trains: ClassVar[bool] = True  # no: its network is made of those of other stages
+    reshapes: ClassVar[bool] = False  # its network's arrays are others than those it starts from
+    last: ClassVar[bool] = False  # no stage after it may reshape its network
+    apart: ClassVar[bool] = False  # several settings of it can't train in one program
+    done: ClassVar[str] = ""  # what it made of the network it starts from, such as "pruned"
 
     model: Role = "student"
     """Which of the experiment's models."""
@@ -90,6 +98,75 @@ class Train:
             bool(self.freeze) or not self.freeze_statistics,
             "freeze-statistics True, but nothing is frozen: set freeze, or leave it out",
         )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The stages of whose networks its own is made; none: it is fresh."""
+        return (self.start,) if self.start else ()
+
+    @property
+    def before(self) -> str:
+        """The stage whose network its own is a changed form of; empty where there is none."""
+        return self.start
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether its result holds several networks."""
+        return False
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The stages whose networks teach."""
+        return ()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The stages with whose networks its own is compared; none: that is no matter of kind."""
+        return ()
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it begins with another network than it is given, whose batch statistics are to
+        be estimated anew."""
+        return False
+
+    @property
+    def told(self) -> str:
+        """What it does beside training, as a model card tells it after a comma."""
+        return ""
+
+    def called(self, before: str, seeds: int) -> str:
+        """What its network is called, in a reader's words, if that of the stage it starts from is
+        called `before`; empty: by its model and who taught it."""
+        del seeds
+        if not self.done:
+            return ""
+        return f"{before}, {self.done}" if "," in before else f"{before} and {self.done}"
+
+    def flag_of(self, name: str) -> str:
+        """The field that names a stage whose network it takes."""
+        del name
+        return "start"
+
+    def renaming(self, named: Callable[[str], str]) -> dict[str, Any]:
+        """Its fields that name stages whose networks it takes, with other names."""
+        return {"start": named(self.start) if self.start else ""}
+
+    def small(self) -> dict[str, Any]:
+        """Its fields that are others in a check of less than a minute."""
+        return {
+            "epochs": min(self.epochs, 2),
+            "batch": min(self.batch, 8 if self.labels else 32),  # of few labels there are few
+            "fraction": 1.0,
+            "evaluate_every": 1,
+            "weights": "",  # of a larger network
+            "weights_sha256": "",
+            "optim": dataclasses.replace(self.optim, warmup=min(self.optim.warmup, 1)),
+        }
+
+    def check_among(self, name: str, models: Mapping[str, str], seeds: int) -> None:
+        """Raises UsageError where, called so, it can't take the networks that it names: of stages
+        {name: which of the experiment's models}, of so many seeds."""
 
     def _check_swa(self) -> None:
         if self.swa is None:

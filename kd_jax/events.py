@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.config import Fuse, Gate, Prune, Quantize, Shrink, Stage
+from kd_jax.config import Prune, Stage
 from kd_jax.errors import require
 from kd_jax.prune import DNS, Learned, allocate
 from kd_jax.prune import masks as masks_lib
@@ -53,9 +53,7 @@ def events(
 def calibrated_at(stage: Stage, steps: int) -> tuple[int, ...]:
     """After how many of its steps batch statistics are estimated anew: none where a stage cuts at
     once, all where it averages."""
-    prunes = isinstance(stage, Prune) and stage.schedule.at_once
-    at_once = prunes or isinstance(stage, (Shrink, Gate, Quantize, Fuse))
-    when = [0] * at_once + [steps] * (stage.swa is not None)
+    when = [0] * stage.at_once + [steps] * (stage.swa is not None)
     return tuple(when) if stage.recalibrate else ()
 
 

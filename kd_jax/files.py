@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax import encode, extensions, quantizing, stages, tree
-from kd_jax.config import Distill, Fuse, Gate, Quantize, Shrink
+from kd_jax.config import Distill, Gate, Quantize, Shrink
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.encode import network as network_lib
@@ -53,13 +53,12 @@ def made_of(run: Run, stage: str) -> Architecture:
         layout = quantizing.layout_of(description, model, shape)
         return network_lib.quantised_by(made_of(run, description.start), layout)
     require(
-        not isinstance(description, Fuse) or not description.ensemble,
+        not description.ensemble,
         f"--stage {stage}: several networks, each of which may be encoded: name one of "
-        f"{' '.join(getattr(description, 'of', ()))}, or a stage that is distilled from it",
+        f"{' '.join(description.sources)}, or a stage that is distilled from it",
     )
-    before = run.experiment.before(stage)
-    if before:
-        return made_of(run, before)
+    if description.before:
+        return made_of(run, description.before)
     own = network_lib.plain(getattr(run.experiment, description.model))
     if not isinstance(description, Distill) or description.classifier == "own":
         return own

@@ -15,7 +15,7 @@ from jax.errors import JaxRuntimeError
 from kd_jax import ahead, pipeline, roofline, tree
 from kd_jax.ahead import Shapes
 from kd_jax.chips import Slice
-from kd_jax.config import Experiment, Fuse
+from kd_jax.config import Experiment
 from kd_jax.devices import bytes_each
 from kd_jax.errors import UsageError, require
 from kd_jax.platform import tracing_for
@@ -117,7 +117,7 @@ def plan(
         experiment = _with_batch(experiment, 1 if batch == "auto" else batch)
     copies = _copies(experiment, target)
     for name in experiment.order():
-        if isinstance(experiment.stages[name], Fuse):
+        if not experiment.stages[name].trains:
             continue
         size = experiment.stages[name].batch
         require(
@@ -148,7 +148,7 @@ def _stages(experiment: Experiment, target: Slice, largest: bool, note: Note) ->
     networks: dict[str, Shapes] = {}
     stages = []
     for name in experiment.order():
-        if isinstance(run.experiment.stages[name], Fuse):
+        if not run.experiment.stages[name].trains:
             ahead.fused_of(run, name, networks)  # it has no steps
             continue
         one = functools.partial(

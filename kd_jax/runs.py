@@ -1,7 +1,7 @@
 """A run: an experiment with its folder, data and models, and what of it is done."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_jax import gating, many, naming, quantizing
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Fuse, Gate, Quantize, Shift, Shrink
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Quantize, Shrink, Stage
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
@@ -56,15 +56,11 @@ class Run:
         variant = self.variants.get(stage)
         if variant is None or not (self.experiment.together or variant.joint):
             return (stage,)
-        if isinstance(self.experiment.stages[stage], Shift):
-            return (stage,)  # each of them begins with biases of its own
+        stages, varied = self.experiment.stages, self.variants.keys()
         # Settings that cut, gate, quantise or fuse differently differ in shapes.
-        by = (self.gated_by(stage), self.quantised_by(stage))
-        if self.shrunk(stage, by=self.variants) or any(one in self.variants for one in by):
-            return (stage,)
-        if any(map(self._fused, {stage, *self.experiment.needs(stage)} & self.variants.keys())):
-            return (stage,)
-        return variant.siblings
+        reshaped = any(stages[s].reshapes for s in varied & {*self.experiment.lineage(stage)})
+        fused = any(not stages[s].trains for s in varied & {stage, *self.experiment.needs(stage)})
+        return (stage,) if stages[stage].apart or reshaped or fused else variant.siblings
 
     def flag(self, stage: str) -> str:
         """By which flags a stage's fields are set."""
@@ -94,7 +90,7 @@ class Run:
             return model
         terms = getattr(description, "terms", {}).values()
         reductions = [term.reduction for term in terms if isinstance(term, SimKD)]
-        teacher = self.model(description.teachers[0])  # type: ignore[union-attr]
+        teacher = self.model(description.teachers[0])
         return reused(model, teacher, self.data.spec.shape, *reductions[:1])
 
     def trained(self, stage: str) -> Model:
@@ -107,36 +103,16 @@ class Run:
         """What a Shrink stage cuts, of all seeds."""
         return Cut(self.folder / stage)
 
-    def shrunk(self, stage: str, by: Collection[str] | None = None) -> bool:
-        """Whether its network, or one that it comes from, lost channels for good; in one of these
-        stages, if any are named."""
-        description = self.experiment.stages[stage]
-        if isinstance(description, Shrink) and (by is None or stage in by):
-            return True
-        before = self.experiment.before(stage)
-        return bool(before) and self.shrunk(before, by)
-
-    def _fused(self, stage: str) -> bool:
-        return isinstance(self.experiment.stages[stage], Fuse)
-
-    def gated_by(self, stage: str) -> str:
-        """The stage that gated its network, itself or one that it comes from; empty where none
-        did."""
-        return self._by(Gate, stage)
-
-    def quantised_by(self, stage: str) -> str:
-        """The stage that quantised its network, likewise."""
-        return self._by(Quantize, stage)
-
-    def _by(self, kind: type, stage: str) -> str:
-        if isinstance(self.experiment.stages[stage], kind):
-            return stage
-        before = self.experiment.before(stage)
-        return self._by(kind, before) if before else ""
+    def by(self, kind: type[Stage], stage: str) -> str:
+        """The stage of a kind that made its network what it is, itself or one that it comes from;
+        empty where there is none."""
+        stages = self.experiment.stages
+        found = (s for s in self.experiment.lineage(stage) if isinstance(stages[s], kind))
+        return next(found, "")
 
     def gated(self, stage: str) -> Gated | None:
         """Its network and gater, where it has one."""
-        by = self.gated_by(stage)
+        by = self.by(Gate, stage)
         description = self.experiment.stages[by] if by else None
         if not isinstance(description, Gate):
             return None
@@ -181,7 +157,7 @@ class Run:
 
     def teachers(self, stages: Sequence[str], seeds: Seeds) -> Snapshot:
         """The teacher's network of stages that train together, [S, ...] or [S·V, ...]."""
-        each = [self.experiment.stages[stage].teachers for stage in stages]  # type: ignore[union-attr]
+        each = [self.experiment.stages[stage].teachers for stage in stages]
         by_place = list(zip(*each, strict=True))
         differ = any(len(set(names)) > 1 for names in by_place)
         return networks_of([self.networks(names, seeds, differ) for names in by_place])
@@ -262,11 +238,9 @@ class Run:
         if self.experiment.compare:
             named = [name for name in self.experiment.compare if name in before]
             return tuple(name for name in named if role(name) == role(stage))
-        description = self.experiment.stages[stage]
-        if isinstance(description, (Shrink, Gate, Shift)):
-            return (description.start,)
-        if isinstance(description, Fuse):
-            return tuple(name for name in description.of if name in order)
+        compared = self.experiment.stages[stage].compared
+        if compared:
+            return tuple(name for name in compared if name in order)
         if variant is None:
             return None
         model = lambda name: getattr(self.experiment, role(name))  # noqa: E731

@@ -7,18 +7,7 @@ from typing import Any, get_type_hints
 
 from kd_jax import values
 from kd_jax.augment import Augment
-from kd_jax.config import (
-    Debug,
-    Distill,
-    Experiment,
-    Fuse,
-    Gate,
-    Prune,
-    Quantize,
-    Shift,
-    Shrink,
-    Train,
-)
+from kd_jax.config import STAGES, Debug, Experiment
 from kd_jax.datasets import Data
 from kd_jax.distill import TERMS
 from kd_jax.errors import UsageError, did_you_mean, shortened
@@ -35,8 +24,7 @@ VARIANTS = tuple(
 CLASSES: dict[str, type] = {
     **CONFIGS,
     **{type(variant).__name__: type(variant) for variant in VARIANTS},
-    **{cls.__name__: cls for cls in (Experiment, Debug, Data, Augment, Optim)},
-    **{cls.__name__: cls for cls in (Train, Distill, Prune, Shrink, Gate, Quantize, Shift, Fuse)},
+    **{cls.__name__: cls for cls in (Experiment, Debug, Data, Augment, Optim, *STAGES)},
 }
 
 _SOURCES: dict[type, str] = {}  # of classes that are not the package's: a hash of where they stand

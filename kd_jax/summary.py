@@ -26,7 +26,7 @@ from kd_jax import (
     tree,
 )
 from kd_jax.augment import normalise
-from kd_jax.config import Fuse
+from kd_jax.config import Fuse, Quantize, Shrink
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
@@ -256,12 +256,12 @@ def _short(run: Run, stage: str, network: Snapshot) -> str:
         return f"{description.how} of {count}[{members}]"
     config = getattr(run.experiment, description.model)
     became = " and its teacher's classifier" if REUSED in network.collections else ""
-    if run.shrunk(stage):
+    if run.by(Shrink, stage):
         became += f", shrunk to {tree.count(network.params):,} parameters"
     gated = run.gated(stage)
     if gated is not None:
         became += f", gated to {sum(gated.gates.counts.values())} of {gated.gates.units} units"
-    by = run.quantised_by(stage)
+    by = run.by(Quantize, stage)
     if by:
         became += f", {quantizing.words(run.experiment.stages[by])}"
     changed = [

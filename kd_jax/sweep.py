@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_jax import flags, values
-from kd_jax.config import Distill, Experiment, Fuse, Stage
+from kd_jax.config import Distill, Experiment, Stage
 from kd_jax.errors import UsageError, did_you_mean, require
 
 Places = tuple[int, ...]  # in the values of each axis; -1 of those that have no say
@@ -192,13 +192,8 @@ def _text(value: Any) -> str:
 
 def _renamed(experiment: Experiment, axes: list[_Axis], stage: Stage, places: Places) -> Stage:
     """The stage with the variants' names of what it starts from and learns from."""
-    named = lambda names: "+".join(_name(experiment, axes, name, places) for name in names)  # noqa: E731
-    fields: dict[str, Any] = {"start": named([stage.start] if stage.start else [])}
-    if isinstance(stage, Distill) and stage.teachers:
-        fields["teacher"] = named(stage.teachers)
-    if isinstance(stage, Fuse):
-        fields["of"] = tuple(_name(experiment, axes, name, places) for name in stage.of)
-    return dataclasses.replace(stage, **fields)
+    named = lambda name: _name(experiment, axes, name, places)  # noqa: E731
+    return dataclasses.replace(stage, **stage.renaming(named))
 
 
 def _variants(

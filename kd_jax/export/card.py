@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax import results as results_lib
-from kd_jax.config import Distill, Gate, Prune, Shift, Shrink
+from kd_jax.config import Distill
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
 from kd_jax.export.check import Check
@@ -105,16 +105,10 @@ def _stage(run: Run, name: str) -> str:
     config = to_data(getattr(run.experiment, model))
     kind = config.pop("class")
     from_ = f"from `{given.start}`" if given.start else f"a new {kind} ({_fields(config)})"
-    teachers = getattr(given, "teachers", ())
-    terms = getattr(given, "terms", {}) if isinstance(given, Distill) else {}
-    by = f", taught by {', '.join(f'`{t}`' for t in teachers)}" if teachers else ""
+    terms = given.terms if isinstance(given, Distill) else {}
+    by = f", taught by {', '.join(f'`{t}`' for t in given.teachers)}" if given.teachers else ""
     by += f" ({', '.join(terms)})" if terms and by else ""
-    how = {
-        Prune: lambda: f", pruned to sparsity {given.sparsity:g}",  # type: ignore[union-attr]
-        Shrink: lambda: ", channels cut for good",
-        Gate: lambda: f", gated: {given.amount:g} of its units shut for each input",  # type: ignore[union-attr]
-        Shift: lambda: f", biases of the classes {' '.join(map(str, given.classes))} shifted",  # type: ignore[union-attr]
-    }.get(type(given), lambda: "")()
+    how = f", {given.told}" if given.told else ""
     how += f", on the labels {' '.join(map(str, given.labels))} alone" if given.labels else ""
     return f"{run.label(name)}: {from_}{by}{how}, {given.epochs:g} epochs"
 
