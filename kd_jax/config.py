@@ -38,7 +38,8 @@ __all__ = [
 ]
 
 # The kinds of stages that there are. Another one is a class in a file of its own, which answers
-# anew what config_stages.Train is asked, where it differs; and its entry here.
+# anew what config_stages.Train is asked, where it differs; and its entry here. One that makes more
+# of the network it starts from than training does has an entry in kinds.KINDS, too.
 STAGES: tuple[type[Stage], ...] = (Train, Distill, Prune, Shrink, Gate, Quantize, Shift, Fuse)
 
 # A stage's name; and after a stroke, of a variant of it, in which values it differs.

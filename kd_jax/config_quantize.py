@@ -91,6 +91,13 @@ class Quantize(Retrain):
             "or take calibrated",
         )
 
+    @property
+    def form(self) -> str:
+        """What its network's numbers are in, in a reader's words: `8 bits, inputs 8 bits`."""
+        bits = "mixed bits" if self.size or self.layer_bits else f"{self.bits} bits"
+        inputs = f", inputs {self.inputs} bits" if self.inputs else ""
+        return f"{'codebooks of ' * (self.values == 'codebook')}{bits}{inputs}"
+
     def small(self) -> dict[str, Any]:
         """Of a size that the smallest of networks can have, too, most of whose bytes are no
         kernels."""

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import encode, extensions, quantizing, stages, tree
-from kd_jax.config import Distill, Gate, Quantize, Shrink
+from kd_jax import encode, extensions, stages, tree
+from kd_jax.config import Distill
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.encode import network as network_lib
@@ -43,22 +43,13 @@ class Reading:
 def made_of(run: Run, stage: str) -> Architecture:
     """How the network of a stage is made, as data; see Run.model."""
     description = run.experiment.stages[stage]
-    if isinstance(description, Shrink):
-        return network_lib.shrunk(made_of(run, description.start), run.cut(stage).widths())
-    if isinstance(description, Gate):
-        how = description.amount, description.hidden, description.keep
-        return network_lib.gated_by(made_of(run, description.start), *how)
-    if isinstance(description, Quantize):
-        model, shape = run.model(description.start), run.data.spec.shape
-        layout = quantizing.layout_of(description, model, shape)
-        return network_lib.quantised_by(made_of(run, description.start), layout)
     require(
         not description.ensemble,
         f"--stage {stage}: several networks, each of which may be encoded: name one of "
         f"{' '.join(description.sources)}, or a stage that is distilled from it",
     )
     if description.before:
-        return made_of(run, description.before)
+        return run.kind(stage).made(run.given(stage), made_of(run, description.before))
     own = network_lib.plain(getattr(run.experiment, description.model))
     if not isinstance(description, Distill) or description.classifier == "own":
         return own

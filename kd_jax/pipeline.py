@@ -9,22 +9,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from kd_jax import (
-    checks,
-    compiled,
-    hosts,
-    jobs,
-    latency,
-    leaks,
-    quantizing,
-    run_fusion,
-    shifting,
-    shrinking,
-    stages,
-    transfer,
-)
+from kd_jax import checks, compiled, hosts, jobs, leaks, run_fusion, stages, transfer
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment, Fuse, Gate, Quantize, Shift, Shrink
+from kd_jax.config import ROLES, Distill, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
@@ -80,27 +67,24 @@ def _check(run: Run) -> None:
         description = experiment.stages[stage]
         with flags_of(run.flag(stage)):
             who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
-            if isinstance(description, Fuse):
-                run_fusion.check(run, description, who)
-                continue
-            runs = len(run.groups[0]) * len(run.members(stage))
-            for peer in getattr(description, "peer_models", ()):
-                checks.check_model(peer, run.models[peer], run.data)
-            checks.check(description, run.trained(stage), run.data, experiment.layout, who, runs)
-            _check_terms(run, stage)
-            if isinstance(description, Shrink) and not run.data.streamed:
-                shrinking.check(description, run.model(description.start), run.data)
-            if isinstance(description, Shift):
-                shifting.check(description, run.model(description.start), run.data)
-        if run.members(stage)[0] == stage:
+            if description.trains:
+                _check_training(run, stage, who)
+            run.kind(stage).check(run.given(stage), experiment.layout, who)
+        if description.trains and run.members(stage)[0] == stage:
             _check_members(run, stage)
 
 
-def _check_terms(run: Run, stage: str) -> None:
-    """Whether the features that distillation terms read suit each other."""
-    description, teacher = run.experiment.stages[stage], run.teacher_model(stage)
+def _check_training(run: Run, stage: str, who: str) -> None:
+    """Whether a stage's networks can be trained as it says, and the features that distillation
+    terms read suit each other."""
+    description, layout = run.experiment.stages[stage], run.experiment.layout
+    runs = len(run.groups[0]) * len(run.members(stage))
+    for peer in getattr(description, "peer_models", ()):
+        checks.check_model(peer, run.models[peer], run.data)
+    checks.check(description, run.trained(stage), run.data, layout, who, runs)
+    teacher = run.teacher_model(stage)
     if isinstance(description, Distill) and description.terms:
-        jobs.program_of(description, run.trained(stage), run.data, teacher, run.experiment.layout)
+        jobs.program_of(description, run.trained(stage), run.data, teacher, layout)
 
 
 def _check_members(run: Run, stage: str) -> None:
@@ -198,34 +182,27 @@ def train(run: Run, report: Reporter) -> None:
     for count, stage in enumerate(run.experiment.order(), 1):
         if run.members(stage)[0] != stage:
             continue  # it trains with the first of its siblings
-        _cut(run, stage, report)
-        _tell_of_gates(run, stage, report)
+        _decide(run, stage, report)
         for seeds in run.groups:
             _train_stage(run, stage, seeds, report)
         if count % KEPT == 0:
             compiled.forget()
 
 
-def _cut(run: Run, stage: str, report: Reporter) -> None:
-    """Decides what a Shrink stage cuts, by the networks of all seeds, unless that is known."""
-    description, cut = run.experiment.stages[stage], run.cut(stage)
-    if not isinstance(description, Shrink) or cut.known:
+def _decide(run: Run, stage: str, report: Reporter) -> None:
+    """Tells of a stage that is to begin, and decides what is decided by the networks of all seeds,
+    unless that is known."""
+    kind, given = run.kind(stage), run.given(stage)
+    said = kind.tell(given)
+    if said:
+        report.note(f"{stage}: {said}")
+    if kind.decide is None or given.cut.known:
         return
-    report.note(f"{stage}: choosing what to cut by {description.criterion}")
-    parts = [run.network(description.start, seeds) for seeds in run.groups]
+    parts = [run.network(given.stage.start, seeds) for seeds in run.groups]
     together = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    model, shape = run.model(description.start), run.data.spec.shape
     with flags_of(run.flag(stage)):
-        seed = run.experiment.seed
-        kept = shrinking.decide(description, model, run.data, together, seed, latency.measure)
-    cut.write(model, shape, together, kept)
-
-
-def _tell_of_gates(run: Run, stage: str, report: Reporter) -> None:
-    gated = run.gated(stage) if isinstance(run.experiment.stages[stage], Gate) else None
-    if gated is not None and gated.whole:
-        names = ", ".join(gated.whole)
-        report.note(f"{stage}: every input has {names} whole: there a gate would be no cut")
+        kept = kind.decide(given, together, run.experiment.seed)
+    given.cut.write(*given.start, together, kept)
 
 
 def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> Snapshot | None:
@@ -236,22 +213,12 @@ def _start(run: Run, stages: Sequence[str], seeds: Seeds, report: Reporter) -> S
         report.note(f"{run.flag(stages[0])} begins with {said}")
         return found
     starts = [description.start for description in descriptions]
-    found = run.networks(starts, seeds) if starts[0] else None
-    gated = run.gated(stages[0])
-    if found is not None and gated is not None and isinstance(descriptions[0], Gate):
-        return gated.begin(found, seeds)
-    if found is not None and isinstance(descriptions[0], Quantize):
-        report.note(f"{stages[0]}: choosing grids")
-        return quantizing.begin(descriptions[0], run.model(starts[0]), run.data, found)
-    if found is not None and isinstance(descriptions[0], Shift):
-        found, by = shifting.shifted(descriptions[0], run.model(starts[0]), run.data, found)
-        report.note(f"{stages[0]}: {shifting.words(descriptions[0], by, seeds)}")
-        return found
-    if found is None or not isinstance(descriptions[0], Shrink):
-        return found
-    first = run.groups.index(seeds) * len(seeds)
+    if not starts[0]:
+        return None
+    found, first = run.networks(starts, seeds), run.groups.index(seeds) * len(seeds)
     rows = slice(first, first + len(seeds))
-    return run.cut(stages[0]).network(run.model(starts[0]), run.data.spec.shape, found, rows)
+    note = lambda said: report.note(f"{stages[0]}: {said}")  # noqa: E731
+    return run.kind(stages[0]).begin(run.given(stages[0]), found, seeds, rows, note)
 
 
 def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
@@ -264,7 +231,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         report.note(f"{which}: done before")
         return
     descriptions = [run.experiment.stages[name] for name in members]
-    if isinstance(descriptions[0], Fuse):
+    if not descriptions[0].trains:
         with flags_of(run.flag(stage)):
             run_fusion.make(run, stage, seeds, report, which)
         return

@@ -38,13 +38,6 @@ def of_stage(stage: Quantize, model: Model, shape: tuple[int, ...]) -> Model:
     return _quantised(model, layout_of(stage, model, shape))
 
 
-def words(stage: Any) -> str:
-    """What became of a network in a stage, in a reader's words: `8 bits, inputs 8 bits`."""
-    bits = "mixed bits" if stage.size or stage.layer_bits else f"{stage.bits} bits"
-    inputs = f", inputs {stage.inputs} bits" if stage.inputs else ""
-    return f"{'codebooks of ' * (stage.values == 'codebook')}{bits}{inputs}"
-
-
 _quantised = functools.lru_cache(maxsize=32)(quantised)
 
 

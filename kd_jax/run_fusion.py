@@ -1,4 +1,4 @@
-"""The stages of a run that fuse: what they are made of, and their making."""
+"""The making of a run's stages that fuse."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,6 @@ from kd_jax.config import Fuse
 from kd_jax.loop import Reporter
 from kd_jax.runs import Run, Seeds
 from kd_jax.state import Snapshot
-
-
-def check(run: Run, stage: Fuse, who: str) -> None:
-    """Raises UsageError, which begins with a field's name, where the networks can't be fused."""
-    models = [run.model(name) for name in stage.of]
-    fusion.check_fusion(stage, models, run.data, run.experiment.layout, who)
 
 
 def make(run: Run, name: str, seeds: Seeds, report: Reporter, who: str) -> None:

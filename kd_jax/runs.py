@@ -7,25 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import gating, many, naming, quantizing
+from kd_jax import gating, many, naming
 from kd_jax.checkpoint import Store
-from kd_jax.config import Distill, Experiment, Fuse, Gate, Quantize, Shrink, Stage
+from kd_jax.config import Distill, Experiment, Gate
 from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
-from kd_jax.fusion import model_of
 from kd_jax.gating import Gated
+from kd_jax.kinds import Given, Kind, Seeds, kind_of
 from kd_jax.mutual import mutual
 from kd_jax.reuse import reused
 from kd_jax.serialize import fingerprint
-from kd_jax.shrinking import expected
 from kd_jax.state import Snapshot
 from kd_jax.sweep import Variant
 
-Seeds = tuple[int, ...]
 DAMAGED = "damaged: delete this folder, and run it again"
 
 
@@ -66,25 +64,22 @@ class Run:
         """By which flags a stage's fields are set."""
         return self.variants[stage].base if stage in self.variants else stage
 
-    def model(self, stage: str) -> Model:
-        """Of a stage's result: that of what it starts from, or of its role; smaller where channels
-        are cut, with its teacher's classifier where it is to have that."""
+    def given(self, stage: str) -> Given:
+        """What a stage takes, for those who know its kind."""
         description = self.experiment.stages[stage]
-        if isinstance(description, Shrink):
-            full, shape = self.model(description.start), self.data.spec.shape
-            cut = self.cut(stage)
-            return cut.model(full) if cut.known else expected(description, full, shape)
-        if isinstance(description, Fuse):
-            models = [self.model(name) for name in description.of]
-            return model_of(description, models, self.experiment.seeds)
-        if isinstance(description, Gate):
-            start = self.model(description.start)
-            return gating.of_stage(description, start, self.data.spec.shape).model
-        if isinstance(description, Quantize):
-            start = self.model(description.start)
-            return quantizing.of_stage(description, start, self.data.spec.shape)
-        if description.start:
-            return self.model(description.start)
+        models = tuple(self.model(name) for name in description.sources)
+        return Given(description, models, self.data, self.experiment.seeds, self.cut(stage))
+
+    def kind(self, stage: str) -> Kind:
+        """What a stage's kind makes of networks."""
+        return kind_of(self.experiment.stages[stage])
+
+    def model(self, stage: str) -> Model:
+        """Of a stage's result: what its kind makes of those that it takes; of a fresh network that
+        of its role, with its teacher's classifier where it is to have that."""
+        description = self.experiment.stages[stage]
+        if description.sources:
+            return self.kind(stage).model(self.given(stage))
         model = self.models[description.model]
         if getattr(description, "classifier", "own") == "own":
             return model
@@ -103,21 +98,20 @@ class Run:
         """What a Shrink stage cuts, of all seeds."""
         return Cut(self.folder / stage)
 
-    def by(self, kind: type[Stage], stage: str) -> str:
-        """The stage of a kind that made its network what it is, itself or one that it comes from;
-        empty where there is none."""
-        stages = self.experiment.stages
-        found = (s for s in self.experiment.lineage(stage) if isinstance(stages[s], kind))
-        return next(found, "")
+    def became(self, stage: str, network: Snapshot) -> list[str]:
+        """What became of its network on the way, in a reader's words."""
+        before = [*self.experiment.lineage(stage)][::-1]
+        said = [self.kind(name).became(self.given(name), network) for name in before]
+        return [*dict.fromkeys(filter(None, said))]
 
     def gated(self, stage: str) -> Gated | None:
         """Its network and gater, where it has one."""
-        by = self.by(Gate, stage)
-        description = self.experiment.stages[by] if by else None
-        if not isinstance(description, Gate):
-            return None
-        start = self.model(description.start)
-        return gating.of_stage(description, start, self.data.spec.shape)
+        for name in self.experiment.lineage(stage):
+            description = self.experiment.stages[name]
+            if isinstance(description, Gate):
+                start = self.model(description.start)
+                return gating.of_stage(description, start, self.data.spec.shape)
+        return None
 
     def store(self, stage: str, seeds: Seeds) -> Store:
         """Of a stage and those that train together with it."""

@@ -17,7 +17,6 @@ from kd_jax import (
     cost,
     latency,
     metrics,
-    quantizing,
     results,
     savings,
     size,
@@ -26,7 +25,7 @@ from kd_jax import (
     tree,
 )
 from kd_jax.augment import normalise
-from kd_jax.config import Fuse, Quantize, Shrink
+from kd_jax.config import Fuse
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
@@ -256,14 +255,7 @@ def _short(run: Run, stage: str, network: Snapshot) -> str:
         return f"{description.how} of {count}[{members}]"
     config = getattr(run.experiment, description.model)
     became = " and its teacher's classifier" if REUSED in network.collections else ""
-    if run.by(Shrink, stage):
-        became += f", shrunk to {tree.count(network.params):,} parameters"
-    gated = run.gated(stage)
-    if gated is not None:
-        became += f", gated to {sum(gated.gates.counts.values())} of {gated.gates.units} units"
-    by = run.by(Quantize, stage)
-    if by:
-        became += f", {quantizing.words(run.experiment.stages[by])}"
+    became += "".join(f", {words}" for words in run.became(stage, network))
     changed = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)

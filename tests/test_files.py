@@ -44,7 +44,7 @@ def run(tmp_path_factory):
     given = tiny(student=MLP(widths=(16, 12)), stages=STAGES, out=str(folder), only=("prune",))
     run = run_of(given, folder / "run")
     for stage in ("shrink", "gate"):
-        pipeline._cut(run, stage, Silent())
+        pipeline._decide(run, stage, Silent())
         begun = pipeline._start(run, [stage], (0, 1), Silent())
         run.store(stage, (0, 1)).finish(begun, {"seconds": 0.0})
     return run

@@ -49,7 +49,7 @@ stages
 __init__
 logs flags startup extensions latency locks
 sweep
-naming
+naming kinds
 runs
 run_fusion transfer
 pipeline files

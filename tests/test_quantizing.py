@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_experiment import run_of, tiny
 
-from kd_jax import encode, files, pipeline, size, summary
+from kd_jax import encode, files, pipeline, quantizing, size, summary
 from kd_jax.config import Distill, Fuse, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
@@ -73,7 +73,7 @@ def test_weights_that_share_values_are_few_of_all(run):
 
 
 def test_learned_scales_were_learned_and_others_not(run):
-    begun = pipeline.quantizing.begin(
+    begun = quantizing.begin(
         STAGES["taught"], run.model("prune"), run.data, run.network("prune", SEEDS)
     )
     before, after = (
@@ -158,7 +158,7 @@ def test_it_goes_on_where_it_was_stopped(run, name, tmp_path):
     from kd_jax.checkpoint import Store
 
     given = {
-        "start": pipeline.quantizing.begin(
+        "start": quantizing.begin(
             STAGES[name], run.model("prune"), run.data, run.network("prune", SEEDS)
         ),
         "teacher": (run.model("train"), run.network("train", SEEDS)),
@@ -238,7 +238,7 @@ def test_a_size_that_no_bits_have_says_the_nearest(run):
     stage = dataclasses.replace(STAGES["found"], size=0.01)
     network = run.network("train", SEEDS)
     with pytest.raises(UsageError, match=r"size leaves .* bytes"):
-        pipeline.quantizing.begin(stage, run.model("train"), run.data, network)
+        quantizing.begin(stage, run.model("train"), run.data, network)
 
 
 @pytest.mark.parametrize("name", CALIBRATIONS)
@@ -247,7 +247,7 @@ def test_every_calibration_keeps_what_8_bits_can(name, run):
         STAGES["as_is"], bits=8, layer_bits=(), calibration=CALIBRATIONS[name]
     )
     network = run.network("prune", SEEDS)
-    found = pipeline.quantizing.begin(stage, run.model("prune"), run.data, network)
+    found = quantizing.begin(stage, run.model("prune"), run.data, network)
     of_inputs = grids(found.variables)[INPUTS]
     assert {*of_inputs} == {"dense1/kernel", "classifier/kernel"}
     for grid in of_inputs.values():

@@ -10,7 +10,7 @@ from calls import refused
 from safetensors.numpy import load_file
 from tiny_experiment import run_of, tiny
 
-from kd_jax import ahead, cuts, pipeline, results, summary
+from kd_jax import ahead, cuts, pipeline, results, shrinking, summary
 from kd_jax.config import Prune, Shrink, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
@@ -125,8 +125,8 @@ def test_what_was_decided_stays(run, tmp_path, monkeypatch):
     begun = pipeline.prepare(given, tmp_path / "run", Silent())
     for stage in ("train", "prune"):
         pipeline._train_stage(begun, stage, (0, 1), Silent())
-    pipeline._cut(begun, "shrink", Silent())
-    monkeypatch.setattr(pipeline.shrinking, "decide", None)  # not again
+    pipeline._decide(begun, "shrink", Silent())
+    monkeypatch.setattr(shrinking, "decide", None)  # not again
     pipeline.train(begun, Silent())
     for name, kernel in kernels(run, "shrink").items():
         np.testing.assert_array_equal(kernels(begun, "shrink")[name], kernel)
@@ -169,7 +169,7 @@ def test_amounts_are_found_by_a_scan(run, target):
         form = lambda size: Latency(median_ms=size, low_ms=size, high_ms=size, runs=1)  # noqa: E731
         return {name: {"1": form(size)} for name, size in sizes.items()}
 
-    kept = pipeline.shrinking.decide(stage, model, run.data, network, 0, measure)
+    kept = shrinking.decide(stage, model, run.data, network, 0, measure)
     one, two = (kept[f"params/dense{i}/kernel:1"].shape[-1] for i in (1, 2))
     if target == "amount":
         assert one + two == 14
@@ -186,7 +186,7 @@ def test_every_criterion_decides(run, criterion):
     """Those that look at data are shown the stage's own."""
     stage = dataclasses.replace(STAGES["shrink"], criterion=criterion, batches=2)
     model, network = run.model("prune"), run.network("prune", (0, 1))
-    kept = pipeline.shrinking.decide(stage, model, run.data, network, 0, None)
+    kept = shrinking.decide(stage, model, run.data, network, 0, None)
     assert {name: units.shape for name, units in kept.items()} == {
         "params/dense1/kernel:1": (2, 12),
         "params/dense2/kernel:1": (2, 9),
