@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import tyro
 
+from kd_jax import config_order
 from kd_jax.config_distill import Distill, Retrain
 from kd_jax.config_fuse import Fuse
 from kd_jax.config_gate import Gate
@@ -16,7 +17,7 @@ from kd_jax.config_shift import Shift
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Stage, Train, variants
 from kd_jax.datasets import Data
-from kd_jax.errors import UsageError, did_you_mean, require, require_finite
+from kd_jax.errors import require, require_finite
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
 
@@ -131,18 +132,16 @@ class Experiment:
         seconds = self.checkpoint_seconds
         require(0 < seconds <= 60, f"checkpoint-seconds {seconds} must be in (0, 60]")
         require(bool(self.out), "out is empty: name a folder, for instance runs")
-        for name, stage in self.stages.items():
+        roles = [role for role in ROLES if getattr(self, role) is not None]
+        for name in self.stages:
             self._check_name(name)
-            self._check_stage(name, stage)
+            config_order.check_taken(self.stages, name, roles, self.seeds)
         if self.deliver:
-            self._check_reference("deliver", self.deliver)
+            config_order.check_reference(self.stages, "deliver", self.deliver)
         for field in ("only", "compare"):
             for name in getattr(self, field):
-                self._check_reference(field, name)
-        self._with_needs(self.stages)
-        for name, stage in self.stages.items():
-            self._check_sparsity(name, stage)
-            self._check_last(name, stage)
+                config_order.check_reference(self.stages, field, name)
+        config_order.check_order(self.stages)
 
     @property
     def layout(self) -> tuple[int, int]:
@@ -157,112 +156,17 @@ class Experiment:
             f"folder), and not {', '.join(sorted(taken))}",
         )
 
-    def _check_stage(self, name: str, stage: Stage) -> None:
-        require(
-            getattr(self, stage.model) is not None,
-            f"{name}.model is {stage.model!r}, but the experiment has no {stage.model}: set "
-            f"--{stage.model}",
-        )
-        if stage.start:
-            self._check_reference(f"{name}.start", stage.start)
-            before = self.stages[stage.start]
-            require(
-                not before.ensemble,
-                f"{name}.start {stage.start!r} is an ensemble, and can't be gone on from: learn "
-                f"from it (--{name}.teacher {stage.start}), or set {stage.start}.how to soup",
-            )
-            require(
-                before.model == stage.model,
-                f"{name}.start {stage.start!r} is of the {self.stages[stage.start].model}, "
-                f"but {name}.model is {stage.model!r}",
-            )
-        for peer in getattr(stage, "peer_models", ()):
-            require(
-                getattr(self, peer) is not None,
-                f"{name}.peer-models {peer}: the experiment has no {peer}: set --{peer}",
-            )
-        if isinstance(stage, Distill):
-            needs = not isinstance(stage, Retrain) and (stage.taught or not stage.terms)
-            require(
-                bool(stage.teacher) or not needs or stage.taught_by != "teacher",
-                f"{name}.teacher is empty, but to distil needs one: set it to a stage",
-            )
-        for other in self.needs(name):
-            self._check_reference(f"{name}.{stage.flag_of(other)}", other)
-        models = {other: self.stages[other].model for other in self.needs(name)}
-        stage.check_among(name, models, self.seeds)
+    def needs(self, name: str) -> tuple[str, ...]:
+        """The stages whose networks a stage takes."""
+        return config_order.needs(self.stages[name])
 
     def lineage(self, name: str) -> Iterator[str]:
         """A stage, and those that its network is a changed form of, the last one first."""
-        while name:
-            yield name
-            name = self.stages[name].before
-
-    def _check_sparsity(self, name: str, stage: Stage) -> None:
-        """What is pruned stays pruned, through all stages in between."""
-        before = self.stages.get(stage.start)
-        while before is not None:
-            if isinstance(stage, Prune) and isinstance(before, Prune):
-                by_threshold = stage.threshold > 0 or before.threshold > 0
-                which = lambda s: (s.include, s.exclude)  # noqa: E731
-                other_layers = which(stage) != which(before)
-                require(
-                    by_threshold or other_layers or stage.sparsity >= before.sparsity,
-                    f"{name}.sparsity {stage.sparsity} is below the {before.sparsity} of what it "
-                    "starts from, and what is pruned stays pruned: raise it",
-                )
-            before = self.stages.get(before.start)
-
-    def _check_last(self, name: str, stage: Stage) -> None:
-        """What each input goes through, and in which numbers, is decided last."""
-        if isinstance(stage, Fuse) and not stage.ensemble:
-            quantised = lambda name: isinstance(self.stages[name], Quantize)  # noqa: E731
-            late = [member for member in stage.of if any(map(quantised, self.lineage(member)))]
-            require(
-                not late,
-                f"{name}.of {' '.join(late)}: quantised, and a mean of such weights lies on no "
-                f"grid: take the networks before, and quantise the {stage.how}",
-            )
-        for before in self.lineage(stage.start) if stage.reshapes else ():
-            said = self.stages[before].done
-            require(
-                not self.stages[before].last,
-                f"{name}.start {stage.start!r}: that network is {said}, and can't be cut, gated or "
-                f"quantised any more: do that before it is {said}",
-            )
-
-    def _check_reference(self, flag: str, stage: str) -> None:
-        if stage not in self.stages:
-            hint = did_you_mean(stage, self.stages)
-            raise UsageError(f"{flag} {stage!r} is no stage.{hint}")
-
-    def needs(self, name: str) -> tuple[str, ...]:
-        """The stages whose networks a stage takes."""
-        stage = self.stages[name]
-        return (*stage.sources, *stage.teachers)
+        return config_order.lineage(self.stages, name)
 
     def order(self) -> tuple[str, ...]:
         """The stages to run, each after those it needs."""
-        return self._with_needs(self.only or self.stages)
-
-    def _with_needs(self, names: Iterable[str]) -> tuple[str, ...]:
-        done: list[str] = []
-
-        def visit(name: str, path: tuple[str, ...]) -> None:
-            if name in path:
-                field = self.stages[path[-1]].flag_of(name)
-                raise UsageError(
-                    f"{path[-1]}.{field} {name!r} closes a circle of stages, "
-                    f"{' -> '.join((*path, name))}: set it to another"
-                )
-            for other in self.needs(name):
-                visit(other, (*path, name))
-            if name not in done:
-                done.append(name)
-
-        for name in names:
-            visit(name, ())
-        return tuple(done)
+        return config_order.ordered(self.stages, self.only or self.stages)
 
 
 def smoke(experiment: Experiment) -> Experiment:

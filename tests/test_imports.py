@@ -27,6 +27,7 @@ reuse mutual
 config_stages
 config_distill config_shift config_fuse
 config_prune config_shrink config_gate config_quantize
+config_order
 config objective metrics cka program zoo
 portion
 serialize learning lessons many events checkpoint
