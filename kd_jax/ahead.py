@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from kd_jax import compiled, jobs, pipeline
+from kd_jax import compiled, jobs, run_checks
 from kd_jax import state as state_lib
 from kd_jax.augment import Augment
 from kd_jax.batch import Batch
@@ -68,7 +68,7 @@ def step_of(
     if model is not None and isinstance(stage, Distill):
         taught = (model, networks_of([networks[teacher] for teacher in stage.teachers]))
     split = sharding_of(devices, model_axis)
-    with pipeline.flags_of(name):
+    with run_checks.flags_of(name):
         program = jobs.program_of(stage, run.trained(name), run.data, taught and taught[0], 1)
     program = dataclasses.replace(program, sharding=split)
     programs, settings = compiled.build(program, loop=False), settings_of(stage)

@@ -2,16 +2,15 @@
 is done and resuming what was interrupted."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, jobs, leaks, run_fusion, stages, transfer
+from kd_jax import checks, compiled, hosts, leaks, run_checks, run_fusion, stages, transfer
 from kd_jax.checkpoint import write_json
-from kd_jax.config import ROLES, Distill, Experiment
+from kd_jax.config import ROLES, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
@@ -38,9 +37,9 @@ def prepare(experiment: Experiment, folder: Path, report: Reporter) -> Run:
     run = _assemble(experiment, folder, _load(experiment, report))
     for note in leaks.notes(run.data):
         report.note(note)
-    _check(run)
+    run_checks.check(run)
     for stage in run.experiment.order():
-        with flags_of(run.flag(stage)):
+        with run_checks.flags_of(run.flag(stage)):
             transfer.check(run, stage)
     return run
 
@@ -52,59 +51,8 @@ def planned(experiment: Experiment) -> Run:
         f"--sweep {' '.join(experiment.sweep)}: plan takes one setting at a time: leave it out",
     )
     run = _assemble(experiment, folder_of(experiment), outline(experiment.data))
-    _check(run)
+    run_checks.check(run)
     return run
-
-
-def _check(run: Run) -> None:
-    experiment = run.experiment
-    if run.data.streamed and experiment.together and experiment.seeds > 1:
-        raise UsageError(
-            f"--together True: {experiment.data.name} is streamed from disk, and then seeds train "
-            "one after another: set it to False, or raise --data.memory-mb"
-        )
-    for stage in experiment.order():
-        description = experiment.stages[stage]
-        with flags_of(run.flag(stage)):
-            who = f"{type(getattr(experiment, description.model)).__name__} (stage {stage})"
-            if description.trains:
-                _check_training(run, stage, who)
-            run.kind(stage).check(run.given(stage), experiment.layout, who)
-        if description.trains and run.members(stage)[0] == stage:
-            _check_members(run, stage)
-
-
-def _check_training(run: Run, stage: str, who: str) -> None:
-    """Whether a stage's networks can be trained as it says, and the features that distillation
-    terms read suit each other."""
-    description, layout = run.experiment.stages[stage], run.experiment.layout
-    runs = len(run.groups[0]) * len(run.members(stage))
-    for peer in getattr(description, "peer_models", ()):
-        checks.check_model(peer, run.models[peer], run.data)
-    checks.check(description, run.trained(stage), run.data, layout, who, runs)
-    teacher = run.teacher_model(stage)
-    if isinstance(description, Distill) and description.terms:
-        jobs.program_of(description, run.trained(stage), run.data, teacher, layout)
-
-
-def _check_members(run: Run, stage: str) -> None:
-    """Whether one program can train all variants of a stage."""
-    variants = [run.experiment.stages[name] for name in run.members(stage)]
-    given = (run.trained(stage), run.data, run.teacher_model(stage), run.experiment.layout)
-    try:
-        jobs.check_variants(variants, *given)
-    except UsageError as error:
-        raise UsageError(f"--sweep of {run.flag(stage)}: {error}") from None
-
-
-@contextmanager
-def flags_of(stage: str) -> Iterator[None]:
-    """A stage knows its fields; the experiment knows by which flags they are set."""
-    try:
-        yield
-    except UsageError as error:
-        flag = "" if str(error).startswith("--") else f"--{stage}."
-        raise UsageError(f"{flag}{error}") from error
 
 
 def _load(experiment: Experiment, report: Reporter) -> Dataset:
@@ -200,7 +148,7 @@ def _decide(run: Run, stage: str, report: Reporter) -> None:
         return
     parts = [run.network(given.stage.start, seeds) for seeds in run.groups]
     together = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    with flags_of(run.flag(stage)):
+    with run_checks.flags_of(run.flag(stage)):
         kept = kind.decide(given, together, run.experiment.seed)
     given.cut.write(*given.start, together, kept)
 
@@ -232,14 +180,14 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
         return
     descriptions = [run.experiment.stages[name] for name in members]
     if not descriptions[0].trains:
-        with flags_of(run.flag(stage)):
+        with run_checks.flags_of(run.flag(stage)):
             run_fusion.make(run, stage, seeds, report, which)
         return
     model = run.teacher_model(stage)
     settings = [name.partition("/")[2] for name in members] if several else [""]
     curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]
     logs = [TensorBoard(store.folder / "tensorboard", curves), Stopwatch(store)]
-    with flags_of(run.flag(stage)):
+    with run_checks.flags_of(run.flag(stage)):
         stages.run(
             descriptions,
             run.trained(stage),

@@ -52,7 +52,7 @@ logs flags startup extensions latency locks
 sweep
 naming kinds
 runs
-run_fusion transfer
+run_fusion run_checks transfer
 pipeline files
 ahead
 plan
