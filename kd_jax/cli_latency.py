@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import latencies, pipeline
+from kd_jax import latencies, latencies_table, pipeline
 from kd_jax.cli_experiment import options
 from kd_jax.errors import require
 from kd_jax.latencies import Latencies, Timing
@@ -45,11 +45,11 @@ def main(arguments: Sequence[str], console: Console) -> None:
         run = pipeline.open_run(Path(words[0]), screen, said.get("--data.dir", [""])[0])
         stages = said.get("--stages", ())
         found = latencies.measure(run, stages, batches, seconds, screen.note)
-        latencies.write(run.folder, found)
+        latencies_table.write(run.folder, found)
         for table in tables(found):
             console.print(table)
         console.print("Below the median: 10th to 90th percentile, and XLA's temporary memory.")
-        for text in latencies.notes(found):
+        for text in latencies_table.notes(found):
             console.print(text, highlight=False)
         screen.line(f"table: {run.folder / 'latency.md'}, latency.csv, latency.json")
 

@@ -64,6 +64,7 @@ reproduction benchmark
 export
 latency_worker
 latencies
+latencies_table
 columns notes heatmaps sparsities
 columns_gates
 plots_many plots_pareto

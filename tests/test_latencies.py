@@ -8,7 +8,7 @@ import pytest
 from calls import refused
 from tiny_experiment import run_of, tiny
 
-from kd_jax import UsageError, latencies, latency_worker, pipeline
+from kd_jax import UsageError, latencies, latencies_table, latency_worker, pipeline
 from kd_jax.config import Prune, Train
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
@@ -55,7 +55,7 @@ def test_a_masked_network_is_never_called_faster(run):
     masked, left_out = latencies._timings(run, question(), rows, "train")[1:]
     assert masked.masked
     assert masked.times is None
-    assert "(masked)" in latencies.cells(masked)[0]
+    assert "(masked)" in latencies_table.cells(masked)[0]
     assert not left_out.masked
     assert left_out.times == 2.0
     assert left_out.network.endswith(", zeros left out")
@@ -71,9 +71,9 @@ def test_unsteady_timings_are_told(run):
     here = latencies.environment()
     found = latencies.Latencies(run="r", seed=0, environment=here, timings=timings)
     assert found.unsteady == 1
-    assert latencies.notes(found)[0].startswith("* 1 of 2 timings are unsteady")
+    assert latencies_table.notes(found)[0].startswith("* 1 of 2 timings are unsteady")
     assert "| student distilled | XLA, 1 thread | 1 | 1* | 1 to 2.5 | – | – |" in (
-        latencies.markdown(found)
+        latencies_table.markdown(found)
     )
 
 
