@@ -87,12 +87,3 @@ def optimised():
     jax.config.update(option, False)
     yield
     jax.config.update(option, before)
-
-
-@pytest.fixture(scope="module")
-def quick():
-    """XLA optimises little, as in a smoke run: compiling is most of what small stages take."""
-    from kd_jax import cli_run
-
-    with cli_run._compiling(quick=True):
-        yield

@@ -20,8 +20,6 @@ from kd_jax.prune import SCHEDULES
 from kd_jax.prune import masks as masks_lib
 from kd_jax.step import epoch_order, take, views
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 PRUNE = Prune(
     epochs=3, batch=16, ema=0.8, sparsity=0.7, recalibrate=6, optim=Optim(learning_rate=0.1)
 )

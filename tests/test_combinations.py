@@ -39,8 +39,6 @@ from kd_jax.prune import masks as masks_lib
 from kd_jax.state import Snapshot, rest
 from kd_jax.tree import named_leaves
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 STAGE = Prune(
     epochs=3,  # 12 steps
     batch=16,

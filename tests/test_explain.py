@@ -22,8 +22,6 @@ from kd_jax.prune.cut import cut
 from kd_jax.prune.masks import apply, start
 from kd_jax.tree import named_leaves
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 COMMON = {"epochs": 1, "batch": 32, "optim": Optim(learning_rate=0.1)}
 STAGES = {
     "train": Train(**COMMON | {"epochs": 4}),

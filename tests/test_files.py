@@ -27,8 +27,6 @@ from kd_jax.models.vgg import VGG
 from kd_jax.optim import Optim
 from kd_jax.state import network
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 COMMON = {"epochs": 1, "batch": 32, "optim": Optim(learning_rate=0.1)}
 STAGES = {
     "prune": Prune(sparsity=0.8, **COMMON),

@@ -32,11 +32,6 @@ def begun(seeds=2):
     return taught(seeds)[1]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(quick):
-    """Compiling is most of what these stages take."""
-
-
 @pytest.mark.parametrize("name", OPTIMS)
 def test_what_is_frozen_stays_and_the_rest_moves(name):
     stage = dataclasses.replace(TRAIN, optim=OPTIMS[name], freeze=HEAD_ALONE, ema=0.9)

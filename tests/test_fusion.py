@@ -26,8 +26,6 @@ from kd_jax.stages import run as fit
 from kd_jax.state import Snapshot, no_masks
 from kd_jax.tree import named_leaves
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SOUP = Fuse(of=("a", "b"), how="soup", batch=16, recalibrate=3)
 COMMON = {"epochs": 1, "batch": 32, "optim": Optim(learning_rate=0.1)}
 

@@ -24,8 +24,6 @@ from kd_jax.optim import Optim
 from kd_jax.savings import Savings
 from kd_jax.tree import named_leaves
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 COMMON = {"epochs": 2, "batch": 32, "optim": Optim(learning_rate=0.1)}
 STAGES = {
     "train": Train(**COMMON),

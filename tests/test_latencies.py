@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, quick):
+def trained(tmp_path_factory):
     """A network, and the same pruned."""
     common = {"model": "teacher", "epochs": 1, "batch": 32, "optim": Optim(learning_rate=0.1)}
     stages = {"train": Train(**common), "prune": Prune(start="train", sparsity=0.5, **common)}

@@ -17,8 +17,6 @@ from kd_jax.optim import Optim
 from kd_jax.prune import CRITERIA, L0, STR, Cubic, Learned, Movement, OneShot, SoftMovement
 from kd_jax.state import rest
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 STAGE = Prune(
     epochs=2,  # 8 steps
     batch=16,

@@ -15,8 +15,6 @@ from kd_jax.distill import AT, CRD, KD, OFD, SRRL, FitNet
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 class Foreign(nn.Module):
     """Somebody's network, which returns logits alone."""

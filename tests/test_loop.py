@@ -14,8 +14,6 @@ from kd_jax.loop import Silent
 from kd_jax.optim import Optim
 from kd_jax.state import rest
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -35,11 +35,6 @@ STAGE = dataclasses.replace(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick):
-    pass
-
-
 def fit(stage=STAGE, model=PAIR, **given):
     return tiny_runs.fit(stage, model, teacher=None, **given)
 

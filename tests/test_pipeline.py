@@ -63,9 +63,6 @@ def again(run, folder, **changes):
     )
 
 
-pytestmark = pytest.mark.usefixtures("quick")
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     experiment = tiny(out=str(tmp_path_factory.mktemp("runs")))

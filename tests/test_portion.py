@@ -21,8 +21,6 @@ from kd_jax.jobs import labels_by_id, prepare
 from kd_jax.models.mlp import MLP
 from kd_jax.replay import Replay
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 MODEL = from_linen(MLP(widths=(4,)).build(10, "float32"))
 DIGITS = fake_data("digits", 100)  # the example of id i has the label i % 10
 SOME = (7, 2)

@@ -16,8 +16,6 @@ from kd_jax.distill import KD
 from kd_jax.errors import UsageError
 from kd_jax.replay import Replay, from_top, top_of
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 STAGE = dataclasses.replace(
     tiny_runs.DISTILL, epochs=3, augment=Augment(shift=1), hard_weight=0.3, replay="float32"
 )

@@ -10,8 +10,6 @@ import tiny_runs
 from kd_jax import pieces
 from kd_jax.checkpoint import Store
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 STAGE = tiny_runs.PRUNE  # masks change before the steps 0, 2, 4, 7 and 9; an epoch is 4 steps
 
 

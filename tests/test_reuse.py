@@ -125,7 +125,7 @@ def test_the_projector_is_no_part_of_the_term():
 
 
 @pytest.mark.slow
-def test_from_run_py(quick, tmp_path):
+def test_from_run_py(tmp_path):
     flags = "--teacher resnet8 --student resnet8 --distill simkd --prune.terms simkd"
     flags += " --prune.hard-weight 0.1 --prune.allocation layer --seeds 1 --only prune"
     arguments = ["run", "digits", "--smoke", *flags.split(), "--out", str(tmp_path)]

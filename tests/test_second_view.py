@@ -34,11 +34,6 @@ STAGE = dataclasses.replace(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick):
-    pass
-
-
 def logits(phase):
     return 3 * jnp.sin(0.7 * jnp.arange(24.0).reshape(4, 6) + phase)
 

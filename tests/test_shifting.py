@@ -23,8 +23,6 @@ from kd_jax.optim import Optim
 from kd_jax.shifting import NEAR, best_shift, shifted
 from kd_jax.state import network
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SEEDS = (0, 1)
 OTHERS = (0, 1, 2, 4, 5, 6, 7, 8, 9)
 COMMON = {"batch": 32, "optim": Optim(learning_rate=0.1)}

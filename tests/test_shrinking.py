@@ -21,8 +21,6 @@ from kd_jax.optim import Optim
 from kd_jax.prune import CHANNEL_CRITERIA
 from kd_jax.tree import named_leaves
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 NOT_OF_MLPS = ("norm_scale", "taylor_norm", "hrank")  # no norms, no maps
 COMMON = {"epochs": 2, "batch": 32, "optim": Optim(learning_rate=0.1)}
 STAGES = {

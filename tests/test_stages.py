@@ -17,8 +17,6 @@ from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
 from kd_jax.state import rest
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 @pytest.mark.parametrize("who", ["start", "teacher"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])

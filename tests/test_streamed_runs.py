@@ -27,8 +27,6 @@ from kd_jax.prune import Lottery, Taylor
 from kd_jax.state import rest, start
 from kd_jax.step import train_step
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 class Memory:
     """A source of the digits that are in memory."""

@@ -12,8 +12,6 @@ from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.models import MODELS
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 @pytest.fixture(autouse=True)
 def _no_timing(monkeypatch):

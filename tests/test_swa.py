@@ -17,8 +17,6 @@ from kd_jax.optim import Optim, equal_average, learning_rate
 from kd_jax.prune import SCHEDULES
 from kd_jax.state import rest
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 # 4 steps an epoch; averaged after epochs 2, 3 and 4.
 CONSTANT = Train(
     epochs=4, batch=16, optim=Optim(learning_rate=0.1, schedule="constant"), swa=0.5, recalibrate=5

@@ -108,12 +108,9 @@ def test_a_plan_is_of_one_setting():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from kd_jax import cli_run
-
-    with cli_run._compiling(quick=True):
-        run = prepared(*SWEEP, folder=tmp_path_factory.mktemp("together"))
-        pipeline.train(run, Silent())
-        yield run
+    run = prepared(*SWEEP, folder=tmp_path_factory.mktemp("together"))
+    pipeline.train(run, Silent())
+    return run
 
 
 def apart(folder, **changes):
@@ -122,7 +119,6 @@ def apart(folder, **changes):
     return run
 
 
-@pytest.mark.usefixtures("quick")
 def test_together_and_apart_leave_the_same_networks(run, tmp_path):
     one_by_one = apart(tmp_path)
     assert len(list((run.folder / "prune").iterdir())) == 1
@@ -135,7 +131,6 @@ def test_together_and_apart_leave_the_same_networks(run, tmp_path):
                 np.testing.assert_allclose(a[place], b[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.usefixtures("quick")
 def test_students_of_a_swept_teacher_begin_alike_and_end_apart(tmp_path):
     run = prepared("train.learning-rate=0.05,0.2", folder=tmp_path, only=("distill",))
     pipeline.train(run, Silent())
@@ -147,7 +142,6 @@ def test_students_of_a_swept_teacher_begin_alike_and_end_apart(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_row_a_setting_compared_with_the_usual_one(run):
     results = summary.summarise(run, "command", Silent())
     labels = [row.label for row in results.rows]
@@ -167,7 +161,6 @@ def test_a_row_a_setting_compared_with_the_usual_one(run):
     assert "These are" in shown
 
 
-@pytest.mark.usefixtures("quick")
 def test_curves_have_an_entry_a_seed_of_the_setting_alone(run):
     for stage in ("train", "distill/temperature=4", "prune/temperature=1,sparsity=0.75"):
         for record in run.history(stage):
@@ -178,7 +171,6 @@ def test_curves_have_an_entry_a_seed_of_the_setting_alone(run):
     assert boards == {"temperature=1", "temperature=4"}
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_is_done_is_not_done_again(run):
     class Listening(Silent):
         notes: list = []  # noqa: RUF012

@@ -28,11 +28,6 @@ COMMON = {"epochs": 1, "batch": 32}
 NOTHING_TRAINED = {"freeze": (".",), **COMMON}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(quick):
-    """Compiling is most of what these stages take."""
-
-
 def variables_of(config=STUDENT, classes=10, shape=(8, 8, 1)):
     """Different numbers everywhere."""
     module = config.build(classes, "float32")

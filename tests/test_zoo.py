@@ -12,8 +12,6 @@ from kd_jax.distill.presets import PRESETS
 from kd_jax.runs import Run
 from kd_jax.zoo import scaled
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 ZOOS = [digits_kd_zoo.CONFIG, cifar10_kd_zoo.CONFIG]
 OF_TRANSFORMERS = {"tinybert_hidden", "tinybert_attention", "minilm", "soft_cross_entropy"}
 

@@ -25,11 +25,6 @@ from kd_jax.models import ViT
 from kd_jax.optim import Optim
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick):
-    pass
-
-
 def vit(**fields):
     return from_linen(dataclasses.replace(ViT().tiny(), **fields).build(10, jnp.float32))
 

@@ -4,15 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import tiny_runs
 
 from kd_jax.distill import CTKD, USKD, TfKDVirtual
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick):
-    pass
 
 
 def test_a_temperature_is_trained_in_a_stage():

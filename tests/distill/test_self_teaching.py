@@ -156,7 +156,7 @@ class Staged(nn.Module):
         return nn.Dense(10, kernel_init=tiny.sines, name="classifier")(x), features
 
 
-def test_a_stage_trains_the_exits_and_hands_on_the_network_alone(quick):
+def test_a_stage_trains_the_exits_and_hands_on_the_network_alone():
     model = from_linen(Staged())
     alone = {"teacher": "", "hard_weight": 0.9, "epochs": 3, "terms": {"byot": BYOT()}}
     stage = dataclasses.replace(tiny_runs.DISTILL, **alone)

@@ -20,11 +20,6 @@ MNIST, CIFAR = (28, 28, 1), (32, 32, 3)
 EXAMPLES = 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(quick):
-    """XLA optimises little: compiling is most of what these tests take."""
-
-
 def session(model):
     onnx.checker.check_model(model, full_check=True)
     given = ["CPUExecutionProvider"]

@@ -21,7 +21,7 @@ COMMON = {"epochs": 1, "batch": 32, "optim": Optim(learning_rate=0.1)}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, quick):
+def run(tmp_path_factory):
     """A student of two layers, shrunk and then pruned, whose sparsity is swept, in bfloat16."""
     stages = {
         "train": tiny().stages["train"],

@@ -13,7 +13,6 @@ from kd_jax.forward import from_apply, from_linen
 from kd_jax.prune import CHANNEL_CRITERIA, scores, trace
 from kd_jax.tree import map_named, named_leaves
 
-pytestmark = pytest.mark.usefixtures("quick")
 KEY = jax.random.key(0)
 
 
