@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax import randomness
-from kd_jax import step as step_lib
 from kd_jax.batch import Batch
+from kd_jax.batches import epoch_order, take, views
 from kd_jax.objective import Settings
 from kd_jax.program import Program, Resident
 from kd_jax.prune import masks as masks_lib
@@ -32,15 +32,15 @@ def calibrated(
         step = state.step + i
         if not isinstance(data, Resident):
             return jax.tree.map(lambda *each: jnp.stack(each)[i], *data)
-        order = step_lib.epoch_order(program, settings.seed, step, data)
-        return step_lib.take(program, order, step, None, data)[0]
+        order = epoch_order(program, settings.seed, step, data)
+        return take(program, order, step, None, data)[0]
 
     def seen(params: Any, collections: Any) -> Any:
         params = masks_lib.apply(state.masks, params)
 
         def one(i: Array, collections: Any) -> Any:
             epoch = program.position(state.step + i) // program.steps_per_epoch
-            batch = step_lib.views(program, settings.seed, epoch, batch_at(i))
+            batch = views(program, settings.seed, epoch, batch_at(i))
             key = randomness.at_step(settings.seed, "calibration", state.step + i)
             variables = {"params": params, **collections}
             return program.model.forward(variables, batch.inputs, train=True, key=key)[1]

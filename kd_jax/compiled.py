@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from kd_jax import changes, learning, lessons, randomness, scoring
 from kd_jax import state as state_lib
 from kd_jax import step as step_lib
+from kd_jax.batches import epoch_order, take
 from kd_jax.calibration import calibrated
 from kd_jax.datasets import Spec
 from kd_jax.devices import replicated, settled, splits
@@ -92,12 +93,12 @@ def build(program: Program, loop: bool) -> Compiled:
         return state, jax.tree.map(jnp.add, sums, metrics)
 
     def one_resident(settings, state, sums, teacher, data, order):
-        batch, soft = step_lib.take(program, order, state.step, teacher, data)
+        batch, soft = take(program, order, state.step, teacher, data)
         state, metrics = step_lib.train_step(program, settings, state, soft, batch)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
     def order_of(settings, step, data):
-        return step_lib.epoch_order(program, settings.seed, step, data)
+        return epoch_order(program, settings.seed, step, data)
 
     def record(settings, *rest):
         return step_lib.record(program, settings.seed, *rest)
@@ -156,7 +157,7 @@ def _of_batch(program: Program, function: Callable, back: int = 0) -> Callable:
 
     def resident(settings, state, teacher, data, order):
         state = then(state)
-        batch, soft = step_lib.take(program, order, state.step, teacher, data)
+        batch, soft = take(program, order, state.step, teacher, data)
         return function(program, settings, state, soft, batch)
 
     def streamed(settings, state, teacher, batch):

@@ -13,6 +13,7 @@ import numpy as np
 
 from kd_jax import changes, hosts, stopping
 from kd_jax.batch import Batch
+from kd_jax.batches import take
 from kd_jax.compiled import Compiled
 from kd_jax.faults import Faults
 from kd_jax.many import length
@@ -20,7 +21,6 @@ from kd_jax.objective import Settings
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune.schedule import Action
 from kd_jax.state import TrainState
-from kd_jax.step import take
 
 PIECE_SECONDS = 1.0  # how long the device may work before we look at it again
 

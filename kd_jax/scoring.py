@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from kd_jax import batches as batches_lib
 from kd_jax import learning, randomness
 from kd_jax import step as step_lib
 from kd_jax.batch import Batch
@@ -39,7 +40,7 @@ def evidence(
         return loss
 
     def view(step: Array, batch: Batch) -> Batch:
-        return step_lib.views(program, seed, step // program.steps_per_epoch, batch)
+        return batches_lib.views(program, seed, step // program.steps_per_epoch, batch)
 
     def network(params: Tree, collections: Any, inputs: Array, train: bool) -> Array:
         params = masks_lib.straight_through(state.masks, params)
@@ -69,9 +70,9 @@ def upcoming(
 ) -> Shown:
     """The batches that the next steps take of resident data."""
     steps = [step + i for i in range(count)]
-    orders = [step_lib.epoch_order(program, seed, at, data) for at in steps]
+    orders = [batches_lib.epoch_order(program, seed, at, data) for at in steps]
     pairs = zip(steps, orders, strict=True)
-    return [step_lib.take(program, order, at, teacher, data) for at, order in pairs]
+    return [batches_lib.take(program, order, at, teacher, data) for at, order in pairs]
 
 
 def scanned(

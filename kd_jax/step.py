@@ -12,11 +12,12 @@ import optax
 
 from kd_jax import freezing, learning, lessons, randomness
 from kd_jax import optim as optim_lib
-from kd_jax.augment import augment, normalise
+from kd_jax.augment import normalise
 from kd_jax.batch import Batch
+from kd_jax.batches import batch_of, epoch_order, take, views
 from kd_jax.datasets import Spec
 from kd_jax.distill import Own
-from kd_jax.forward import Model, Outputs, Variables
+from kd_jax.forward import Model, Variables
 from kd_jax.objective import Metrics, Settings, objective, total
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import masks as masks_lib
@@ -121,18 +122,6 @@ def loss_parts(
     return parts_of
 
 
-def views(program: Program, seed: Array, epoch: Any, batch: Batch, view: str = "augment") -> Batch:
-    """A batch as it is shown in an epoch, split over the devices; its second view by that name."""
-    if program.sharding is not None:
-        batch = jax.lax.with_sharding_constraint(batch, program.sharding)
-    # What a student learns does not depend on whether its teacher is asked or replayed, to the bit:
-    # neither views nor, in a lesson, outputs are fused with what comes after.
-    how = program.augment if view == "augment" else program.second
-    assert how is not None
-    batch = augment(how, seed, epoch, batch, program.spec, view)
-    return jax.lax.optimization_barrier(batch)
-
-
 def gradient_norms(
     program: Program, settings: Settings, state: TrainState, soft: Any, batch: Batch
 ) -> Metrics:
@@ -208,29 +197,6 @@ def _drawn(rho: float, state: TrainState, grads: Any) -> Any:
     return map_named(gained, grads, state.params)
 
 
-def epoch_order(program: Program, seed: Array, step: Array, data: Resident) -> Array:
-    """The examples' order [N] in the epoch of a step. A sort: it is made once for many steps."""
-    epoch = program.position(step) // program.steps_per_epoch
-    return jax.random.permutation(randomness.at_step(seed, "order", epoch), data.ids.size)
-
-
-def take(
-    program: Program, order: Array, step: Array, teacher: Teacher | None, data: Resident
-) -> tuple[Batch, Any]:
-    """The batch of a step, a function of (seed, step); and the teacher's part in it."""
-    first = (program.position(step) % program.steps_per_epoch) * program.batch
-    rows = jax.lax.dynamic_slice(order, (first,), (program.batch,))
-    batch = _batch(data, rows)
-    if teacher is None:
-        return batch, None
-    return batch, teacher.variables if teacher.logits is None else Outputs(teacher.logits[rows])
-
-
-def _batch(data: Resident, rows: Array) -> Batch:
-    weights = jnp.ones(rows.shape, jnp.float32)
-    return Batch(data.ids[rows], data.inputs[rows], data.labels[rows], weights)
-
-
 def record(
     program: Program, seed: Array, order: Array, variables: Variables, data: Resident, which: Any
 ) -> tuple[Array, Array]:
@@ -242,7 +208,7 @@ def record(
     epoch, index = which
     places = (index * program.batch + jnp.arange(program.batch)) % data.ids.size
     rows = order[places]
-    batch = views(program, seed, epoch, _batch(data, rows))
+    batch = views(program, seed, epoch, batch_of(data, rows))
     assert program.teacher is not None
     return rows, teach(program.teacher, variables, batch.inputs).logits.astype(jnp.float32)
 

@@ -10,6 +10,7 @@ import tiny
 import tiny_runs
 
 from kd_jax import jobs
+from kd_jax.batches import epoch_order, take, views
 from kd_jax.calibration import calibrated
 from kd_jax.config import Prune, Shrink
 from kd_jax.errors import UsageError
@@ -18,7 +19,6 @@ from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
 from kd_jax.prune import SCHEDULES
 from kd_jax.prune import masks as masks_lib
-from kd_jax.step import epoch_order, take, views
 
 PRUNE = Prune(
     epochs=3, batch=16, ema=0.8, sparsity=0.7, recalibrate=6, optim=Optim(learning_rate=0.1)

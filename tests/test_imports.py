@@ -31,7 +31,7 @@ config_order
 config objective metrics cka program zoo
 portion
 serialize learning lessons many events checkpoint
-splicing
+splicing batches
 checks step
 faults
 shrinking

@@ -8,7 +8,7 @@ import tiny
 import tiny_runs
 from tiny_experiment import fake_data
 
-from kd_jax import checks, portion, step, taught
+from kd_jax import batches, checks, portion, taught
 from kd_jax.augment import Augment
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Train
@@ -51,9 +51,9 @@ def test_batches_have_these_labels_and_no_others():
     prepared = prepare((stage,), tiny.perceptron(), data, None, (0,), 1)
     size = int(np.isin(data.train.labels, SOME).sum())
     assert prepared.program.steps_per_epoch == size // 4
-    order = step.epoch_order(prepared.program, 0, np.int32(0), prepared.resident)
+    order = batches.epoch_order(prepared.program, 0, np.int32(0), prepared.resident)
     rows = [
-        step.take(prepared.program, order, np.int32(i), None, prepared.resident)[0]
+        batches.take(prepared.program, order, np.int32(i), None, prepared.resident)[0]
         for i in range(size // 4)
     ]
     labels, ids = (np.concatenate([getattr(b, n) for b in rows]) for n in ("labels", "ids"))

@@ -10,6 +10,7 @@ import tiny
 
 from kd_jax import step as step_lib
 from kd_jax.augment import Augment
+from kd_jax.batches import epoch_order, take
 from kd_jax.changes import change_masks
 from kd_jax.distill import KD
 from kd_jax.forward import Outputs, from_linen
@@ -18,7 +19,7 @@ from kd_jax.optim import Optim
 from kd_jax.program import Program, Resident, Teacher
 from kd_jax.prune import PruningLoss
 from kd_jax.state import Snapshot, no_masks, rest, start
-from kd_jax.step import advance, epoch_order, take, train_step
+from kd_jax.step import advance, train_step
 from kd_jax.tree import named_leaves
 
 KERNEL_MASK = np.arange(12).reshape(4, 3) % 3 != 1  # the middle column of the first kernel is gone
