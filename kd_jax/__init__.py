@@ -40,9 +40,10 @@ from kd_jax.shifting import shifted
 from kd_jax.stages import evaluate
 from kd_jax.stages import run as fit
 from kd_jax.state import Snapshot, network
+from kd_jax.versions import VERSION
 from kd_jax.weights import load_weights
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "CALIBRATIONS",

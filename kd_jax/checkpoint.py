@@ -1,7 +1,6 @@
 """What a stage leaves on disk: checkpoints on the way, its network at the end, its history."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,88 +11,62 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kd_jax import arrays as files
-from kd_jax import hosts, packing, tree
+from kd_jax import hosts, jsons, packing, tree, versions
 from kd_jax.checksums import checksums
-from kd_jax.errors import UsageError
-from kd_jax.jsons import parsed
+from kd_jax.errors import UsageError, require
 from kd_jax.state import Snapshot
+from kd_jax.waypoints import CHECK, LACKING, NOTES, Waypoints
+from kd_jax.writing import write_bytes as write_bytes  # it is found here, as the others are
+from kd_jax.writing import write_json, write_text
 
-LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
-SPENT = "seconds.json"
-PACE = "pace.json"
-CHECK = "checksums"  # beside the arrays of which they are
+DONE = "done.json"
+SPENT, PACE = "seconds.json", "pace.json"
+LONGEST, FASTEST = 1e9, 1e12  # seconds and examples a second: beyond, a file is damaged
 
 
-class Store:
+class Store(Waypoints):
     """The folder of one stage for one group of seeds. Several hosts share it: all call all of
     this, and the first one writes what isn't Orbax's."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
-        self._manager: ocp.CheckpointManager | None = None
-        self.damaged: list[int] = []  # steps whose checkpoints `restore` could not read
+        super().__init__(folder.absolute())
+        self.ignored: set[str] = set()  # files that are damaged, and worth no more than a time
 
-    # On the way -----------------------------------------------------------------------------
-
-    @property
-    def manager(self) -> ocp.CheckpointManager:
-        if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-            # With a handler it can tell of arrays before it restores them.
-            handler = ocp.StandardCheckpointHandler()
-            self._manager = ocp.CheckpointManager(
-                self.folder / "steps", item_handlers=handler, options=options
-            )
-        return self._manager
-
-    def save(self, step: int, carry: Any) -> None:
-        """Begins to write a tree of arrays, masks as bits; returns once these may be donated."""
-        arrays = jax.tree.map(packing.packed, packing.numbered(carry))
-        arrays[CHECK] = checksums(arrays)
-        self.manager.save(step, args=ocp.args.StandardSave(arrays))
-
-    def restore(self, carry: Any) -> tuple[int, Any] | None:
-        """(step, tree) of the latest checkpoint that can be read, in the structure, shapes and
-        shardings of `carry`; None where there is none."""
-        numbered = packing.numbered(carry)
-        form = jax.tree.map(packing.form, numbered)
-        form[CHECK] = np.zeros(len(form), np.uint32)
-        steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
-        for step in sorted(steps, reverse=True):
-            try:
-                self._check_sizes(step)
-                leaves = dict(self.manager.restore(step, args=ocp.args.StandardRestore(form)))
-                _check(leaves.pop(CHECK), leaves)
-            except LACKING:
-                raise
-            except Exception:  # by Orbax, of damaged files; some are of no other class
-                self.manager.delete(step)  # the one before it is kept for this
-                self.damaged.append(step)
-                continue
-            leaves = {name: packing.unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
-            return step, jax.tree.unflatten(jax.tree.structure(carry), packing.values(leaves))
-        return None
-
-    def _check_sizes(self, step: int) -> None:
-        self.manager.wait_until_finished()  # with what it may still be writing
-        saved = self.manager.item_metadata(step)
-        files.check_sizes(saved, self.folder / "steps" / str(step))
+    # How long it takes ------------------------------------------------------------------------
 
     def spend(self, seconds: float) -> None:
         """Keeps how long the stage has taken so far, for the process that goes on after a kill."""
         write_json(self.folder / SPENT, seconds)
 
     def spent(self) -> float:
-        """What `spend` was told last; 0 at the start."""
+        """What `spend` was told last; 0 at the start, and where that is damaged."""
         path = self.folder / SPENT
-        return float(parsed(path.read_text(encoding="utf-8"))) if path.exists() else 0.0
+        found = jsons.number(path, LONGEST)
+        if found is None and path.exists():
+            self.ignored.add(SPENT)
+        return found or 0.0
 
     def pace(self, examples_per_second: float | None = None) -> float | None:
-        """Keeps how fast the stage trains, if it is told; what it was told last, None before."""
+        """Keeps how fast the stage trains, if it is told; what it was told last, None before, and
+        where that is damaged."""
         path = self.folder / PACE
         if examples_per_second is not None:
             write_json(path, examples_per_second)
-        return float(parsed(path.read_text(encoding="utf-8"))) if path.exists() else None
+        return jsons.number(path, FASTEST)
+
+    # Before a run ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises UsageError where what lies here is of a format that this version doesn't read, or
+        the stage is done and what is known of it damaged."""
+        self._done()
+        self._steps()
+        self.close()
+
+    def _clear(self) -> None:
+        for name in (SPENT, NOTES):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "steps", ignore_errors=True)
 
     # At the end -----------------------------------------------------------------------------
 
@@ -110,41 +83,58 @@ class Store:
         arrays = {name: part for name, part in arrays.items() if jax.tree.leaves(part)}
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.folder / "final", arrays, force=True)
-        facts = facts | {CHECK: checksums(arrays)}
-        write_json(self.folder / "done.json", facts)
-        (self.folder / SPENT).unlink(missing_ok=True)
+        facts = facts | {CHECK: checksums(arrays)} | versions.note()
+        write_json(self.folder / DONE, facts)
         self.close()
         if hosts.first():
-            shutil.rmtree(self.folder / "steps", ignore_errors=True)
+            self._clear()
         hosts.wait(f"{self.folder}: done")
 
     def facts(self) -> dict[str, Any] | None:
-        """What `finish` was told; None while the stage is not done."""
-        found = self._done()
-        return None if found is None else {k: v for k, v in found.items() if k != CHECK}
+        """What `finish` was told; None while the stage is not done.
+
+        Raises:
+          UsageError: it is damaged, or of a format that this version doesn't read.
+        """
+        found, own = self._done(), {CHECK, *versions.note()}
+        return None if found is None else {k: v for k, v in found.items() if k not in own}
 
     def _done(self) -> dict[str, Any] | None:
-        path = self.folder / "done.json"
-        return parsed(path.read_text(encoding="utf-8")) if path.exists() else None
+        path = self.folder / DONE
+        if not path.exists():
+            return None
+        anew = "delete it, and the same command trains this stage anew"
+        try:
+            found = jsons.mapping(path)
+        except ValueError as error:
+            raise UsageError(f"{path}: damaged ({error}): {anew}") from error
+        versions.check(path, found, f"{versions.OTHER}, or {anew}")
+        sums = found.get(CHECK, [])
+        fine = isinstance(sums, list) and all(jsons.within(x, 2**32 - 1) for x in sums)
+        fine = fine and jsons.within(found.get("seconds", 0), LONGEST)
+        require(fine, f"{path}: damaged (odd seconds or {CHECK}): {anew}")
+        return found
 
     def load(self) -> Snapshot:
         """The network of a finished stage, on the first device: it may have been made on others.
 
         Raises:
-          UsageError: its files are damaged.
+          UsageError: its files are damaged, or of a format that this version doesn't read.
         """
+        other = versions.others(self._done() or {})
         try:
             arrays = self._final()
+            params = arrays["params"]
         except LACKING:
             raise
         except Exception as error:  # by Orbax, some of which are of no other class
             reason = str(error).partition("\n")[0][:200] or type(error).__name__
+            by = f"; or it takes other versions: {other}" if other else ""
             raise UsageError(
-                f"{self.folder / 'final'}: damaged ({reason}): delete {self.folder}, and the same "
-                "command trains this stage anew"
+                f"{self.folder / 'final'}: damaged ({reason}{by}): delete {self.folder}, and the "
+                "same command trains this stage anew"
             ) from error
         masks = arrays.get("masks", {})
-        params = arrays["params"]
         named = tree.map_named(
             lambda name, w: (
                 packing.unpacked(masks[name], jnp.zeros(w.shape, bool)) if name in masks else None
@@ -164,12 +154,6 @@ class Store:
         if known is not None:
             _check(np.asarray(known, np.uint32), arrays)
         return arrays
-
-    def close(self) -> None:
-        """Waits for what is being written."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
 
     def keep(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Writes named arrays to NAME.safetensors beside the checkpoints."""
@@ -203,7 +187,7 @@ class Store:
         records = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
-                records.append(parsed(line))
+                records.append(jsons.parsed(line))
             except json.JSONDecodeError:
                 break
         return records
@@ -221,24 +205,3 @@ def _check(known: Any, arrays: Any) -> None:
     """Raises ValueError where arrays are not those whose checksums are known."""
     if not np.array_equal(known, checksums(arrays)):
         raise ValueError("other numbers than were saved")
-
-
-def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a whole file or nothing of it; of several hosts, the first one does."""
-    if not hosts.first():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Writes JSON; numpy's numbers and arrays become Python's."""
-    plain = lambda x: x.tolist() if isinstance(x, (np.ndarray, np.generic, jax.Array)) else str(x)  # noqa: E731
-    write_text(path, json.dumps(data, indent=1, default=plain) + "\n")

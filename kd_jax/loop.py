@@ -59,6 +59,8 @@ def fit(
     if store is not None:
         for damaged in store.damaged:
             report.note(f"warning: the checkpoint of step {damaged} is damaged, and was deleted")
+        for file in sorted(store.ignored):
+            report.note(f"warning: {file} is damaged: what the stage took before is not counted")
         store.rewind(step)
     report.begin(name, job.program.steps, step)
     runner = Runner(job, step)

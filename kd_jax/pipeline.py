@@ -8,7 +8,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from kd_jax import checks, compiled, hosts, leaks, run_checks, run_fusion, stages, transfer
+from kd_jax import (
+    checks,
+    compiled,
+    hosts,
+    leaks,
+    run_checks,
+    run_fusion,
+    stages,
+    transfer,
+    versions,
+)
 from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Experiment
 from kd_jax.data import Dataset, load, outline
@@ -83,7 +93,11 @@ def _reading(report: Reporter, done: int, total: int) -> None:
 
 def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     """The run in a folder. `data_dir` replaces where its data were when it ran."""
-    experiment = _saved(folder / "config.json")
+    by = versions.others(versions.read(folder))
+    try:
+        experiment = _saved(folder / "config.json")
+    except UsageError as error:
+        raise UsageError(f"{error}{f' (written with {by})' if by else ''}") from error
     if data_dir:
         data = dataclasses.replace(experiment.data, dir=data_dir)
         experiment = dataclasses.replace(experiment, data=data)
@@ -114,10 +128,16 @@ def _saved(path: Path) -> Experiment:
 
 
 def claim(experiment: Experiment, folder: Path) -> None:
-    """Makes the run's folder and writes the full config into it."""
+    """Makes the run's folder and writes the full config into it, and by which versions.
+
+    Raises:
+      UsageError: it can't be written to, or is of a format that this version doesn't read.
+    """
+    versions.read(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_data(experiment))
+        write_json(folder / versions.FILE, versions.note())
     except (OSError, ValueError) as error:  # ValueError: the name holds a null character
         reason = getattr(error, "strerror", error)
         raise UsageError(
@@ -126,8 +146,16 @@ def claim(experiment: Experiment, folder: Path) -> None:
 
 
 def train(run: Run, report: Reporter) -> None:
-    """Runs all stages that are not done."""
-    for count, stage in enumerate(run.experiment.order(), 1):
+    """Runs all stages that are not done.
+
+    Raises:
+      UsageError: something in the folder is damaged, or of a format that this version doesn't
+        read: before anything is trained.
+    """
+    order = run.experiment.order()
+    for store in [run.store(stage, seeds) for stage in order for seeds in run.groups]:
+        store.check()
+    for count, stage in enumerate(order, 1):
         if run.members(stage)[0] != stage:
             continue  # it trains with the first of its siblings
         _decide(run, stage, report)

@@ -57,5 +57,6 @@ def flags_of(stage: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        flag = "" if str(error).startswith("--") else f"--{stage}."
+        word = str(error).partition(" ")[0]
+        flag = "" if word.startswith("--") or "/" in word else f"--{stage}."  # a file has no flag
         raise UsageError(f"{flag}{error}") from error

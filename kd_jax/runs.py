@@ -24,8 +24,6 @@ from kd_jax.serialize import fingerprint
 from kd_jax.state import Snapshot
 from kd_jax.sweep import Variant
 
-DAMAGED = "damaged: delete this folder, and run it again"
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -135,10 +133,7 @@ class Run:
                 f"{self.folder}: stage {stage!r} is not finished: go on with it by {command} and "
                 "the flags it was begun with"
             )
-        try:
-            return store.load()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # by Orbax
-            raise UsageError(f"{store.folder}: {DAMAGED}") from error
+        return store.load()
 
     def teacher_model(self, stage: str) -> Model | None:
         """Who teaches a stage: a network, or several as one; None where no other stage's does."""
@@ -168,11 +163,7 @@ class Run:
     def facts(self, stage: str, seeds: Seeds) -> dict[str, Any] | None:
         """What is known of a finished stage; None before. Its seconds are its share of those of
         all that train together."""
-        store = self.store(stage, seeds)
-        try:
-            facts = store.facts()
-        except ValueError as error:
-            raise UsageError(f"{store.folder}: {DAMAGED}") from error
+        facts = self.store(stage, seeds).facts()
         if facts is None:
             return None
         share = facts.get("seconds", 0.0) / len(self.members(stage))

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOW = """
 errors tree randomness batch units hlo platform stopping checksums packing jsons
 products datasets values typed chips traffic arrays
-splits stream sources cache hosts synthetic
+splits stream sources cache hosts synthetic versions
+writing
 data randaugment
 leaks
 augment
@@ -30,7 +31,8 @@ config_prune config_shrink config_gate config_quantize
 config_order
 config objective metrics cka program zoo
 portion
-serialize learning lessons many events checkpoint
+serialize learning lessons many events waypoints
+checkpoint
 splicing batches
 checks step
 faults

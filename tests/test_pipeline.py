@@ -265,10 +265,10 @@ def test_a_stage_that_is_not_done_or_damaged_is_named(run, tmp_path):
     folder = part.store("train", (0, 1)).folder
     folder.mkdir(parents=True)
     (folder / "done.json").write_text("{")
-    with pytest.raises(UsageError, match=r"seeds-0-1: damaged: delete this folder"):
+    with pytest.raises(UsageError, match=r"seeds-0-1/done\.json: damaged \(.*\): delete it, and"):
         pipeline.train(part, Silent())
     (folder / "done.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"seeds-0-1: damaged: delete this folder"):
+    with pytest.raises(UsageError, match=r"/final: damaged \(.*\): delete .*/train/seeds-0-1, and"):
         part.network("train", (0, 1))
 
 

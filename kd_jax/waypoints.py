@@ -1,0 +1,157 @@
+"""Checkpoints on the way: trees of arrays by step, of which the latest that is whole comes back."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kd_jax import arrays as files
+from kd_jax import jsons, packing, versions
+from kd_jax.checksums import checksums
+from kd_jax.errors import UsageError
+from kd_jax.writing import write_json
+
+CHECK = "checksums"  # beside the arrays of which they are
+LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
+NOTES = "steps.json"  # beside the folder `steps`: {step: by whom its checkpoint is, and its form}
+
+
+class Waypoints:
+    """Those in a folder's folder `steps`. Several hosts share it: all call all of this.
+
+    Attributes:
+      damaged: the steps whose checkpoints `restore` could not read, and has deleted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.damaged: list[int] = []
+        self._manager: ocp.CheckpointManager | None = None
+
+    @property
+    def manager(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+            self._manager = ocp.CheckpointManager(
+                self.folder / "steps",
+                options=options,
+                item_handlers=ocp.StandardCheckpointHandler(),  # it reads what `_summed` asks for
+            )
+        return self._manager
+
+    def save(self, step: int, carry: Any) -> None:
+        """Begins to write a tree of arrays, masks as bits; returns once these may be donated."""
+        arrays = jax.tree.map(packing.packed, packing.numbered(carry))
+        arrays[CHECK] = checksums(arrays)
+        # Before it is there: no checkpoint is without its note. Not as Orbax's own metadata, which
+        # it refuses to read where a bit of them differs.
+        there = {str(one) for one in self.manager.all_steps()}
+        notes = {name: note for name, note in self._notes().items() if name in there}
+        notes[str(step)] = versions.note() | {"form": _form(carry)}
+        write_json(self.folder / NOTES, notes)
+        self.manager.save(step, args=ocp.args.StandardSave(arrays))
+
+    def restore(self, carry: Any) -> tuple[int, Any] | None:
+        """(step, tree) of the latest checkpoint that can be read, in the structure, shapes and
+        shardings of `carry`; None where there is none.
+
+        Raises:
+          UsageError: they are of another version of kd_jax, and of no use to this one.
+        """
+        numbered = packing.numbered(carry)
+        form = jax.tree.map(packing.form, numbered)
+        form[CHECK] = np.zeros(len(form), np.uint32)
+        unread: list[int] = []
+        own = _form(carry)
+        for step, note in self._steps().items():
+            if note.get("form", own) != own:
+                raise self._foreign(step, note)
+            try:
+                self._check_sizes(step)
+                leaves = dict(self.manager.restore(step, args=ocp.args.StandardRestore(form)))
+                if not np.array_equal(leaves.pop(CHECK), checksums(leaves)):
+                    raise ValueError("other numbers than were saved")
+            except LACKING:
+                raise
+            except Exception:  # by Orbax, of damaged files; some are of no other class
+                unread.append(step)  # the one before it is kept for this
+                continue
+            self._drop(unread, step)
+            leaves = {name: packing.unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
+            return step, jax.tree.unflatten(jax.tree.structure(carry), packing.values(leaves))
+        self._drop(unread)
+        return None
+
+    def _check_sizes(self, step: int) -> None:
+        self.manager.wait_until_finished()  # with what it may still be writing
+        saved = self.manager.item_metadata(step)
+        files.check_sizes(saved, self.folder / "steps" / str(step))
+
+    def _steps(self) -> dict[int, dict[str, Any]]:
+        """{step: what `save` has noted beside its checkpoint}, the latest first."""
+        steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
+        known = self._notes()
+        notes = {step: known.get(str(step), {}) for step in sorted(steps, reverse=True)}
+        for step, note in notes.items():
+            versions.check(self.folder / "steps" / str(step), note, self._instead)
+            if not note and not self._summed(step):
+                raise self._foreign(step, note)
+        return notes
+
+    def _notes(self) -> dict[str, dict[str, Any]]:
+        """What is told of each checkpoint; of those of earlier versions nothing is."""
+        try:
+            found = jsons.mapping(self.folder / NOTES)
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {step: note for step, note in found.items() if isinstance(note, dict)}
+
+    def _summed(self, step: int) -> bool:
+        """Whether a checkpoint has checksums; earlier versions made none. What is damaged may."""
+        try:
+            found = self.manager.metadata(step).item_metadata
+            return found is None or CHECK in found.tree
+        except Exception:  # by Orbax
+            return True
+
+    def _drop(self, unread: list[int], read: int | None = None) -> None:
+        """Deletes checkpoints that are damaged: what this version, or the one that wrote a
+        checkpoint that was read, has written. Others may be whole for whoever wrote them."""
+        notes = self._notes()
+        by = lambda step: notes.get(str(step), {}).get("versions")  # noqa: E731
+        sure = [versions.note()["versions"], *([by(read)] if read is not None else [])]
+        for step in unread:
+            if by(step) not in sure and (by(step) or read is None):
+                raise self._foreign(step, notes.get(str(step), {}))
+        for step in unread:
+            self.manager.delete(step)
+            self.damaged.append(step)
+
+    def _foreign(self, step: int, note: dict[str, Any]) -> UsageError:
+        return UsageError(
+            f"{self.folder / 'steps' / str(step)}: kd_jax {versions.VERSION} can't go on from this "
+            f"checkpoint, which {versions.writer(note)} wrote: {self._instead}"
+        )
+
+    @property
+    def _instead(self) -> str:
+        steps = self.folder / "steps"
+        return f"go on with that version, or delete {steps}, and this stage is trained anew"
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+
+def _form(carry: Any) -> str:
+    """A hash of names, shapes and types of a tree's leaves: they are saved by number, and another
+    version may number them otherwise."""
+    named = jax.tree_util.tree_leaves_with_path(carry)
+    told = [[jax.tree_util.keystr(path), list(x.shape), str(x.dtype)] for path, x in named]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
