@@ -22,6 +22,7 @@ from kd_jax.writing import write_json, write_text
 DONE = "done.json"
 SPENT, PACE = "seconds.json", "pace.json"
 LONGEST, FASTEST = 1e9, 1e12  # seconds and examples a second: beyond, a file is damaged
+HALF = "*.orbax-checkpoint-tmp*"  # what Orbax has not written whole
 
 
 class Store(Waypoints):
@@ -62,6 +63,18 @@ class Store(Waypoints):
         self._done()
         self._steps()
         self.close()
+
+    def tidy(self) -> None:
+        """Takes away what processes that were killed have left: half-written checkpoints, and
+        those of a finished stage. Only for who has the folder to itself: another process may be
+        writing just these."""
+        hosts.wait(f"{self.folder}: seen")  # by all, as it is
+        if hosts.first():
+            for half in [*self.folder.glob(HALF), *(self.folder / "steps").glob(HALF)]:
+                shutil.rmtree(half, ignore_errors=True)
+            if (self.folder / DONE).exists():
+                self._clear()
+        hosts.wait(f"{self.folder}: tidy")
 
     def _clear(self) -> None:
         for name in (SPENT, NOTES):

@@ -87,8 +87,8 @@ def made(
             screen.note(line)
         run = pipeline.prepare(experiment, folder, screen)
         pipeline.claim(experiment, folder)
-        with locks.held(folder):
-            pipeline.train(run, screen)
+        with locks.held(folder) as alone:
+            pipeline.train(run, screen, alone)
             changes = ["--smoke"] * quick
             changes += serialize.describe(serialize.what(base), serialize.what(experiment))
             results = summary.summarise(run, command, screen, changes)

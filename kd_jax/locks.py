@@ -17,10 +17,10 @@ FILE = "lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[bool]:
     """Within it no other process may hold the folder. The operating system forgets a lock with the
     process that held it, however that ended: none is ever stale. Several hosts of one run are one
-    process here, the first of them.
+    process here, the first of them. Gives whether that is sure: some file systems have no locks.
 
     Raises:
       UsageError: somebody else holds it; says who, and since when.
@@ -32,7 +32,7 @@ def held(folder: Path) -> Iterator[None]:
             "--out another folder"
         )
     try:
-        yield
+        yield hosts.agreed(holder is not None)
     finally:
         if holder is not None:
             os.close(holder)  # the file stays: to take it away would let two hold two of them

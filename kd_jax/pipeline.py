@@ -145,8 +145,12 @@ def claim(experiment: Experiment, folder: Path) -> None:
         ) from error
 
 
-def train(run: Run, report: Reporter) -> None:
+def train(run: Run, report: Reporter, alone: bool = False) -> None:
     """Runs all stages that are not done.
+
+    Args:
+      alone: whether no other process can be writing in the run's folder: what processes that were
+        killed have left there is taken away then.
 
     Raises:
       UsageError: something in the folder is damaged, or of a format that this version doesn't
@@ -155,6 +159,8 @@ def train(run: Run, report: Reporter) -> None:
     order = run.experiment.order()
     for store in [run.store(stage, seeds) for stage in order for seeds in run.groups]:
         store.check()
+        if alone:
+            store.tidy()
     for count, stage in enumerate(order, 1):
         if run.members(stage)[0] != stage:
             continue  # it trains with the first of its siblings

@@ -71,8 +71,8 @@ def main(folder: Path, which: str) -> None:
     given = experiment(folder, which)
     run = pipeline.prepare(given, folder / "run", Silent())
     pipeline.claim(given, run.folder)
-    with locks.held(run.folder):
-        pipeline.train(run, Go())
+    with locks.held(run.folder) as alone:
+        pipeline.train(run, Go(), alone)
         results = summary.summarise(run, "a test", Silent())
         report.write(run.folder, results, summary.histories(run))
 

@@ -1,11 +1,17 @@
-"""What failing disks leave in a stage's folder: small files that are damaged."""
+"""What kills and failing disks leave in a stage's folder: small files that are damaged, checkpoints
+that are half written, those of a stage that is done."""
 
+import jax.numpy as jnp
 import pytest
 import tiny_runs
 from test_checkpoint import MASKS, PARAMS, carry
+from test_locks import holding
+from test_pipeline import again, run  # noqa: F401  a fixture
 
+from kd_jax import locks, pipeline
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
+from kd_jax.loop import Silent
 from kd_jax.state import Snapshot, no_masks
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -83,6 +89,69 @@ def test_a_stage_of_which_what_is_known_is_damaged_is_refused(tmp_path, content)
     assert store.facts() is None
     store.finish(Snapshot(PARAMS, {}, no_masks(PARAMS)), {"n": 2})
     assert store.facts() == {"n": 2}
+
+
+# What is half written ------------------------------------------------------------------------
+
+
+def left_by_a_kill(folder):
+    """Folders as Orbax leaves them, with a part of their arrays."""
+    halves = [folder / "steps" / "7.orbax-checkpoint-tmp", folder / "final.orbax-checkpoint-tmp"]
+    for half in halves:
+        (half / "default" / "d").mkdir(parents=True)
+        (half / "default" / "d" / "1234").write_bytes(b"half")
+    return halves
+
+
+def test_what_was_left_half_written_is_taken_away_and_whole_checkpoints_stay(tmp_path):
+    store = Store(tmp_path)
+    for step in (3, 5):
+        store.save(step, carry(float(step)))
+    store.spend(2.0)
+    store.close()
+    halves = left_by_a_kill(tmp_path)
+    store.tidy()
+    assert not any(half.exists() for half in halves)
+    assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == ["3", "5"]
+    assert store.spent() == 2.0
+    found = Store(tmp_path).restore(carry())
+    assert found is not None
+    assert found[0] == 5
+
+
+def test_a_stage_killed_between_its_end_and_the_last_cleaning(tmp_path):
+    store = Store(tmp_path)
+    store.finish(Snapshot(PARAMS, {}, MASKS), {"n": 1})
+    other = Store(tmp_path)
+    other.save(5, {"w": jnp.ones(3)})
+    other.spend(2.0)
+    other.close()
+    store.tidy()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["done.json", "final"]
+    assert store.load().params.keys() == PARAMS.keys()
+
+
+def test_only_who_holds_the_folder_takes_anything_away(run, tmp_path):  # noqa: F811
+    part = again(run, tmp_path, only=("train",))
+    with holding(tmp_path), pytest.raises(UsageError, match="is in use by"), locks.held(tmp_path):
+        pytest.fail("two hold it")
+    pipeline.train(part, Silent())
+    halves = left_by_a_kill(part.store("train", (0, 1)).folder)
+    pipeline.train(part, Silent())  # the stage is done, and nobody holds the folder
+    assert all(half.exists() for half in halves)
+    with locks.held(tmp_path) as alone:
+        assert alone
+        pipeline.train(part, Silent(), alone)
+    assert not any(half.exists() for half in halves)
+
+
+def test_where_a_file_system_has_no_locks_nobody_is_sure_to_be_alone(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(locks.fcntl, "flock", none)
+    with locks.held(tmp_path) as alone:
+        assert not alone
 
 
 @pytest.mark.parametrize("content", [*NO_JSON, b"3", b"{}", b'{"3": 3}', b'{"3": {}}', None])
