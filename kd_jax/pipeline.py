@@ -28,7 +28,7 @@ from kd_jax.jsons import parsed
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, folder_of
-from kd_jax.serialize import from_data, to_data
+from kd_jax.serialize import from_data, sources, to_data
 from kd_jax.state import Snapshot
 from kd_jax.sweep import expand
 
@@ -137,7 +137,7 @@ def claim(experiment: Experiment, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_data(experiment))
-        write_json(folder / versions.FILE, versions.note())
+        write_json(folder / versions.FILE, versions.note() | {"sources": sources(experiment)})
     except (OSError, ValueError) as error:  # ValueError: the name holds a null character
         reason = getattr(error, "strerror", error)
         raise UsageError(

@@ -1,13 +1,14 @@
 """A run: an experiment with its folder, data and models, and what of it is done."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_jax import gating, many, naming
+from kd_jax import gating, jsons, many, naming, versions
 from kd_jax.checkpoint import Store
 from kd_jax.config import Distill, Experiment, Gate
 from kd_jax.cuts import Cut
@@ -20,7 +21,7 @@ from kd_jax.gating import Gated
 from kd_jax.kinds import Given, Kind, Seeds, kind_of
 from kd_jax.mutual import mutual
 from kd_jax.reuse import reused
-from kd_jax.serialize import fingerprint
+from kd_jax.serialize import fingerprint, from_data, sources, what
 from kd_jax.state import Snapshot
 from kd_jax.sweep import Variant
 
@@ -236,5 +237,26 @@ class Run:
 
 
 def folder_of(experiment: Experiment) -> Path:
-    """Where an experiment's run lives: named by what it computes."""
-    return Path(experiment.out) / f"{experiment.name}-{fingerprint(experiment)}"
+    """Where an experiment's run lives: named by what it computes. Or where it has begun, before
+    there were fields that the experiment leaves at their defaults: they are in the name too."""
+    named = Path(experiment.out) / f"{experiment.name}-{fingerprint(experiment)}"
+    begun = named if named.exists() else _begun(experiment, named)
+    return begun or named
+
+
+def _begun(experiment: Experiment, named: Path) -> Path | None:
+    """A folder of another name whose run computes the same."""
+    form = re.compile(rf"{re.escape(named.name[:-8])}[0-9a-f]{{8}}")
+    try:
+        others = sorted(path for path in named.parent.iterdir() if form.fullmatch(path.name))
+    except (OSError, ValueError):  # ValueError: the name holds a null character
+        return None
+    for folder in others:
+        try:
+            saved = from_data(jsons.parsed((folder / "config.json").read_bytes()))
+            by = versions.read(folder).get("sources", {})
+        except (OSError, ValueError, TypeError):  # no run, or none that this version can read
+            continue
+        if what(saved) == what(experiment) and by == sources(experiment):
+            return folder
+    return None

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, get_type_hints
 
 from kd_jax import values
@@ -41,6 +42,20 @@ def know(cls: type, source: str) -> None:
 def added(cls: type) -> bool:
     """Whether a class was made known by `know`."""
     return cls in _SOURCES
+
+
+def sources(value: Any) -> dict[str, str]:
+    """{class: what stands for its program text} of those in an experiment that are not the
+    package's."""
+    own = {type(value).__name__: _SOURCES[type(value)]} if added(type(value)) else {}
+    children: Iterable[Any] = ()
+    if dataclasses.is_dataclass(value):
+        children = (getattr(value, field.name) for field in dataclasses.fields(value))
+    elif isinstance(value, (dict, tuple)):
+        children = value.values() if isinstance(value, dict) else value
+    for child in children:
+        own |= sources(child)
+    return own
 
 
 def to_data(value: Any) -> Any:
