@@ -19,8 +19,8 @@ from kd_jax.state import rest
 HERE = Path(__file__).resolve().parent
 
 
-def both(folder, what):
-    """What the two hosts print."""
+def both(folder, what, devices=2):
+    """What the two hosts print, of so many devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -28,7 +28,7 @@ def both(folder, what):
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": path}
     running = [
         subprocess.Popen(
-            [sys.executable, "two_hosts.py", address, index, folder, what],
+            [sys.executable, "two_hosts.py", address, index, folder, what, str(devices)],
             cwd=HERE,
             env=environment,
             stdout=subprocess.PIPE,
@@ -52,6 +52,15 @@ def test_two_hosts_stop_and_go_on_and_end_like_one(tmp_path):
     alone = rest(tiny_runs.fit(tiny_runs.PRUNE, devices=4)[0])
     for a, b in zip(jax.tree.leaves(store.load()), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_two_devices_train_the_same_on_one_host_or_on_two_bit_for_bit(tmp_path):
+    """A sum of two numbers has no order; of more devices, hosts sum in another one."""
+    assert both(tmp_path, "go_on", devices=1) == ["True 2 2 [('', 12, 0)]"] * 2
+    alone = rest(tiny_runs.fit(tiny_runs.PRUNE, devices=2)[0])
+    found, known = (dict(x.variables) | {"masks": x.masks} for x in (Store(tmp_path).load(), alone))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(known), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_both_save_and_end_when_one_is_told_to_stop(tmp_path):

@@ -1,5 +1,5 @@
-"""One of two hosts, as a process: `python two_hosts.py ADDRESS INDEX FOLDER stop|tell|go_on`:
-it fails amid its steps; the second one is told to stop; or both go on."""
+"""One of two hosts, as a process: `python two_hosts.py ADDRESS INDEX FOLDER stop|tell|go_on
+DEVICES`: it fails amid its steps; the second one is told to stop; or both go on."""
 
 import signal
 import sys
@@ -9,9 +9,9 @@ import jax
 
 from kd_jax import hosts
 
-address, index, folder, what = sys.argv[1:]
+address, index, folder, what, devices = sys.argv[1:]
 jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", int(devices))
 assert hosts.join(["run", "--hosts", f"{address},2,{index}", "digits"]) == ["run", "digits"]
 
 import tiny_runs  # noqa: E402  once the hosts have joined
