@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd_jax.errors import UsageError
-from kd_jax.prune import SCHEDULES, Cubic, Exponential, Iterative, OneShot
+from kd_jax.prune import SCHEDULES, Cubic, Iterative, OneShot
 
 VARIANTS = [
     *(SCHEDULES[name] for name in ("one_shot", "iterative", "cubic", "exponential")),
@@ -45,21 +45,6 @@ def test_one_shot():
     assert told(OneShot(), 100, 0.9) == [(0, 0.9)]
     assert told(OneShot(at=0.29), 100, 0.9) == [(29, 0.9)]
     assert told(OneShot(at=1.0), 100, 0.9) == [(99, 0.9)]
-
-
-def test_one_shot_in_rounds_takes_an_equal_fraction_of_the_rest_each():
-    events = told(OneShot(at=0.5, rounds=3), 10, 0.875)
-    assert [step for step, _ in events] == [5, 5, 5]
-    np.testing.assert_allclose([s for _, s in events], [0.5, 0.75, 0.875])
-    resumed = told(OneShot(rounds=2), 10, 0.875, start=0.5)
-    np.testing.assert_allclose([s for _, s in resumed], [0.75, 0.875])
-
-
-def test_exponential_keeps_an_equal_fraction_at_each_event():
-    events = told(Exponential(begin=0.2, end=0.8, every=20), 100, 0.9, start=0.2)
-    assert [step for step, _ in events] == [20, 40, 60, 80]
-    # From 0.8 to 0.1 is left, a half each time.
-    np.testing.assert_allclose([1 - s for _, s in events], [0.8, 0.4, 0.2, 0.1])
 
 
 def test_iterative_linear():
