@@ -423,6 +423,21 @@ def test_obd_finds_the_weight_whose_loss_costs_least_by_brute_force():
     np.testing.assert_allclose(scores, costs, rtol=2e-2)
 
 
+@pytest.mark.parametrize(
+    ("criterion", "train"),
+    [(Fisher(), False), (OBD(), False), (Wanda(), False), (SynFlow(), False), (GraSP(), True)],
+)
+def test_whether_the_network_is_seen_as_it_trains_or_as_it_is_evaluated(criterion, train):
+    modes = set()
+
+    def network(params, collections, inputs, train):
+        modes.add(train)
+        return _network(params, collections, inputs, train)
+
+    criterion(dataclasses.replace(_evidence(*_inputs()), network=network))
+    assert modes == {train}
+
+
 def test_few_examples_at_a_time_give_the_same_mean(monkeypatch):
     whole = _scored(Fisher(), *_inputs())
     monkeypatch.setattr(evidence, "ROOM", 3 * 500)  # three of the twelve at once

@@ -101,6 +101,7 @@ def test_masks_of_ste_are_chosen_at_even_intervals():
     for schedule in (STE(begin=0.2, every=3), SRSTE(begin=0.2, every=3)):
         events = schedule.events(10, 0.5)
         assert events == [Event(t, 0.5, "choose") for t in (2, 5, 8)]
+    assert STE(begin=1.0).events(10, 0.5) == [Event(9, 0.5, "choose")]
 
 
 def test_dns_changes_masks_ever_more_seldom_and_then_no_more():
@@ -112,7 +113,8 @@ def test_dns_changes_masks_ever_more_seldom_and_then_no_more():
     assert abs(len(times) - expected) < 4 * 12.7
     assert sum(times < 100) > sum(times >= 900)
     np.testing.assert_array_equal(due(schedule, 2000), due(schedule, 2000))
-    assert due(DNS(gamma=0.0, end=1.0), 50).all()
+    always = lambda end: np.flatnonzero(due(DNS(gamma=0.0, end=end), 50)).tolist()  # noqa: E731
+    assert [always(end) for end in (0.0, 0.3, 1.0)] == [[0], [*range(15)], [*range(50)]]
 
 
 def due(schedule, steps):
