@@ -87,6 +87,11 @@ def test_soft_cross_entropy_by_hand():
     student, teacher = jnp.log(jnp.array([[0.5, 0.5]])), jnp.log(jnp.array([[0.75, 0.25]]))
     value = SoftCrossEntropy()(student, teacher, teacher)
     np.testing.assert_allclose(value, [np.log(2) / 2], rtol=1e-6)
+    # At T = 2 (¾, ¼) and (⅓, ⅔), of logits that are twice as large.
+    student, teacher = jnp.array([[0, 2 * np.log(2)]]), jnp.array([[2 * np.log(3), 0]])
+    value = SoftCrossEntropy(temperature=2.0)(student, teacher, teacher)
+    expected = -(0.75 * np.log(1 / 3) + 0.25 * np.log(2 / 3)) / 2
+    np.testing.assert_allclose(value, [expected], rtol=1e-6)
 
 
 def test_a_beta_above_one_is_refused():
