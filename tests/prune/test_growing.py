@@ -81,6 +81,8 @@ def test_lottery_repeats_trainings_of_equal_length():
     np.testing.assert_allclose([e.sparsity for e in events], [0, 0.5, 0.75, 0.875])
     # Where it does not divide, the last one ends early.
     assert lottery.rewinds(74) == (22, 4)
+    once = Lottery(rounds=1).events(20, 0.5, start=0.2)
+    assert once == [Event(0, 0.2, "save"), Event(10, 0.5, "rewind")]
 
 
 def test_sets_share_falls_by_a_cosine():
