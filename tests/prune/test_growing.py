@@ -158,6 +158,8 @@ def test_splicing_has_a_gap_between_its_thresholds():
         (lambda: SET(fraction=1.5), "SET.fraction is 1.5"),
         (lambda: RigL(every=0), "RigL.every is 0"),
         (lambda: RigL(begin="x"), "RigL.begin is 'x'"),  # type: ignore
+        (lambda: Cyclic(last=1.5), r"Cyclic.last is 1\.5"),
+        (lambda: Cyclic(begin=-0.5), r"Cyclic.begin is -0\.5"),
         (lambda: STE(every=0), "STE.every is 0"),
         (lambda: SRSTE(decay=-1.0), "SRSTE.decay is -1"),
         (lambda: ADMM(rho=0.0), "ADMM.rho is 0"),
