@@ -155,7 +155,7 @@ def outcome(mutant: mutants.Mutant, reached: list[dict], budget: float) -> str:
             lambda order=tests: tested(
                 {mutant.path: mutant.code}, sorted({t.split("::")[0] for t in order}), Chosen(order)
             ),
-            60 + 5 * sum(took[t] for t in tests),
+            600 + 10 * sum(took[t] for t in tests),  # the machine may have other work
         )
         if status is None:
             return "timeout"
