@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from kd_jax import cache, sources
 from kd_jax.datasets import DATASETS, Data, Spec
-from kd_jax.errors import UsageError, require
+from kd_jax.digits import digits
+from kd_jax.errors import UsageError
 from kd_jax.splits import choose, permutation
 from kd_jax.stream import Source, View
 from kd_jax.synthetic import synthetic
-from kd_jax.units import amount
 
 Progress = Callable[[int, int], None]
 
@@ -71,17 +70,9 @@ def load(config: Data, on_progress: Progress | None = None) -> Dataset:
       UsageError: there is no such set, it isn't prepared, it isn't one of classified images, or
         its images vary in size and no size is given.
     """
-    if config.synthetic:
-        spec, *parts = synthetic(config)
+    if config.synthetic or config.name == "digits":
+        spec, *parts = (synthetic if config.synthetic else digits)(config)
         return in_memory(config, spec, *(Split(*p, _ids(len(p[1]))) for p in parts))
-    if config.name == "digits":
-        pixels = 1797 * config.image_size**2  # of a byte each
-        require(
-            pixels <= config.memory_mb * 2**20,
-            f"--data.image-size {config.image_size}: the digits then take {amount(pixels, 'B')}, "
-            f"more than --data.memory-mb {config.memory_mb}: lower it, or raise that",
-        )
-        return in_memory(config, *digits(config.image_size))
     builder = sources.open_builder(config)
     test_name = _test_split(config, builder)
     train = sources.open_split(config, builder, "train")
@@ -103,32 +94,6 @@ def load(config: Data, on_progress: Progress | None = None) -> Dataset:
         config, builder, spec, lambda: splits[0].inputs[np.sort(_sample(len(train)))]
     )
     return in_memory(config, spec, *splits)
-
-
-def digits(image_size: int = 0) -> tuple[Spec, Split, Split]:
-    """scikit-learn's 1,797 digits of 8x8 pixels from 0 to 16: 1,000 to train, 797 to test.
-
-    Alpaydin & Kaynak: Optical Recognition of Handwritten Digits, 1998,
-    https://doi.org/10.24432/C50P49 (its test part). They come without a split, so this one is
-    fixed here: the order of the stored training split is that of a permutation.
-    """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1)
-    labels = np.asarray(labels, np.int32)
-    spec = DATASETS["digits"]
-    if image_size:
-        resize = lambda x: sources.to_array(Image.fromarray(x[..., 0]), 1, image_size)  # noqa: E731
-        images = np.stack([resize(x) for x in images])
-        spec = dataclasses.replace(spec, size=(image_size, image_size))
-    order = permutation(len(labels), 0)
-    train, test = order[:1000], order[1000:]
-    return (
-        spec,
-        Split(images[train], labels[train], _ids(len(train))),
-        Split(images[test], labels[test], _ids(len(test))),
-    )
 
 
 def _ids(count: int) -> np.ndarray:

@@ -15,7 +15,7 @@ FLOW = """
 errors tree randomness batch units hlo platform stopping checksums packing jsons
 products datasets values typed chips traffic arrays
 splits stream sources cache hosts synthetic versions
-writing
+digits writing
 data randaugment
 leaks
 augment
