@@ -90,6 +90,7 @@ def test_a_run_of_a_newer_format_is_passed_over(tmp_path):
     assert folder_of(experiment) != folder
 
 
+@pytest.mark.usefixtures("unextended")
 def test_a_file_of_somebodys_own_must_be_the_same(tmp_path, file):  # noqa: F811
     def experiment(text):
         extensions.use(file(text))
