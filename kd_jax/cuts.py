@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_jax import arrays, hosts
 from kd_jax.checkpoint import write_text
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, require, shortened
 from kd_jax.forward import Model
 from kd_jax.prune import Widths, rebuild, shrink
 from kd_jax.prune.shrink import cut
@@ -19,6 +19,7 @@ from kd_jax.shrinking import Kept, traced
 from kd_jax.state import Snapshot
 
 T = TypeVar("T")
+BATCH = 64  # examples of the largest batch that a network was traced with
 WIDTHS, UNITS = "widths.json", "units.safetensors"
 
 
@@ -55,9 +56,9 @@ class Cut:
         """Of the smaller network."""
         return self._read(Widths.from_json)
 
-    def model(self, full: Model) -> Model:
-        """The smaller network."""
-        return self._read(lambda text: _rebuilt(full, text))
+    def model(self, full: Model, shape: tuple[int, ...]) -> Model:
+        """The smaller network, for examples of this shape."""
+        return self._read(lambda text: _rebuilt(full, text, shape))
 
     def text(self) -> str:
         """The widths as JSON."""
@@ -69,7 +70,7 @@ class Cut:
         try:
             return take(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:  # a UsageError is a ValueError
-            raise UsageError(f"{path}: {error}: {self._fix}") from error
+            raise UsageError(f"{path}: {shortened(str(error), 300)}: {self._fix}") from error
 
     def network(
         self, full: Model, shape: tuple[int, ...], network: Snapshot, rows: slice
@@ -84,5 +85,16 @@ class Cut:
 
 
 @functools.lru_cache(maxsize=32)
-def _rebuilt(full: Model, text: str) -> Model:
-    return rebuild(full, Widths.from_json(text))
+def _rebuilt(full: Model, text: str, shape: tuple[int, ...]) -> Model:
+    return rebuilt(full, Widths.from_json(text), shape)
+
+
+def rebuilt(full: Model, widths: Widths, shape: tuple[int, ...]) -> Model:
+    """The smaller network, for examples of this shape. Raises UsageError where the widths are for
+    others: tracing takes as much memory as their axes are long."""
+    batch, *found = widths.input_shape
+    require(
+        tuple(found) == shape and batch <= BATCH,
+        f"widths for inputs of shape {list(widths.input_shape)}, and examples are {list(shape)}",
+    )
+    return rebuild(full, widths)

@@ -77,7 +77,7 @@ class Kind:
 
 def _shrunk(given: Given) -> Model:
     if given.cut.known:
-        return given.cut.model(given.models[0])
+        return given.cut.model(*given.start)
     return shrinking.expected(given.stage, *given.start)
 
 

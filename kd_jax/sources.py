@@ -104,10 +104,7 @@ def open_builder(config: Data) -> Any:
                 "it out"
             ) from None
         except Exception as error:  # of damaged files whatever the parsers raise
-            raise UsageError(
-                f"--data.name {config.name}: its description in --data.dir {config.dir} is damaged "
-                f"({_reason(error)}): prepare it anew"
-            ) from error
+            raise _damaged(config, error) from error
         if builder.info.features:  # known from its code: no need to prepare it to be told this
             image_and_label(config, builder)
         _require_prepared(config, builder)
@@ -244,6 +241,13 @@ class StoredImages:
         return images, labels
 
 
+def _damaged(config: Data, error: Exception) -> UsageError:
+    return UsageError(
+        f"--data.name {config.name}: its files in --data.dir {config.dir} are damaged "
+        f"({_reason(error)}): prepare it anew"
+    )
+
+
 def _reason(error: Exception) -> str:
     return shortened(" ".join(str(error).split()), 200) or type(error).__name__
 
@@ -256,7 +260,10 @@ def open_split(config: Data, builder: Any, split: str) -> StoredImages:
     with quiet():
         # Pillow decodes here rather than tfds: it takes half the time.
         decoders = {image: tfds.decode.SkipDecoding()}
-        examples = builder.as_data_source(split=split, decoders=decoders)
+        try:
+            examples = builder.as_data_source(split=split, decoders=decoders)
+        except Exception as error:  # of damaged files whatever the parsers raise
+            raise _damaged(config, error) from error
     channels = builder.info.features[image].shape[-1]
     return StoredImages(examples, image, label, channels, config.image_size, config.name)
 

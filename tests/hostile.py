@@ -48,7 +48,7 @@ def harmed(raw: bytes, rng: random.Random, head: int = 0) -> bytes:
         return raw[: rng.randrange(len(raw))]
     found = bytearray(raw)
     for _ in range(rng.randrange(1, 4)):
-        place = rng.randrange(head if head and rng.random() < 0.8 else len(found))
+        place = rng.randrange(min(head or len(raw), len(raw)) if rng.random() < 0.8 else len(raw))
         found[place] = rng.choice((rng.randrange(256), found[place] ^ 1 << rng.randrange(8)))
     return bytes(found)
 

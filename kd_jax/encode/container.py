@@ -23,7 +23,7 @@ from kd_jax.encode.entries import Grid
 from kd_jax.encode.places import size_of
 from kd_jax.encode.streams import CODERS, checked
 from kd_jax.encode.tensors import Coded
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import UsageError, require, shortened
 from kd_jax.jsons import parsed
 from kd_jax.tree import Tree, named_leaves
 
@@ -127,8 +127,8 @@ def decoded(data: bytes, most: int | None = None) -> tuple[dict[str, Tree], Any]
     """
     try:
         return _decoded(data, most)
-    except Damaged:
-        raise
+    except Damaged as error:  # which may tell of a name of any length
+        raise Damaged(shortened(str(error), 400)) from None
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise Damaged(f"it is damaged ({type(error).__name__})") from error
 

@@ -222,7 +222,7 @@ class OnGrid:
 
     def join(self, streams: list[np.ndarray], places: Places, shape: Shape) -> np.ndarray:
         scale, zero = (part[places] for part in self.grid.of(shape))
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):  # a damaged scale may be no number
             steps = (streams[0] + self.lowest - zero).astype(np.float32)
             words = (steps * scale).view(np.uint32)
         return np.where(streams[0] == self.count, MINUS, words)

@@ -13,7 +13,7 @@ from kd_jax.datasets import Data, Spec, spec_of
 from kd_jax.encode.bits import Damaged, sound
 from kd_jax.encode.container import decoded
 from kd_jax.encode.entries import Grid
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import UsageError, require, shortened
 from kd_jax.forward import Model, from_linen
 from kd_jax.gating import gated
 from kd_jax.models.base import ModelConfig
@@ -227,7 +227,7 @@ def load(path: Path | str, most: int | None = None) -> Loaded:
         variables = _whole(about, variables)
         model = _built(about, variables)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {shortened(str(error), 400)}") from error
     params = variables.pop("params", {})
     return Loaded(model, network(params, variables), about)
 

@@ -15,14 +15,14 @@ from kd_jax import pipeline
 from kd_jax.checkpoint import write_json
 from kd_jax.checks import check_fits
 from kd_jax.config import Experiment
-from kd_jax.cuts import Cut
+from kd_jax.cuts import Cut, rebuilt
 from kd_jax.data import Dataset, Split
 from kd_jax.datasets import spec_of
 from kd_jax.errors import UsageError, require, shortened
 from kd_jax.export.network import Network
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
-from kd_jax.prune import Widths, rebuild
+from kd_jax.prune import Widths
 from kd_jax.runs import Run
 from kd_jax.serialize import from_data, to_data
 from kd_jax.state import Snapshot
@@ -72,9 +72,9 @@ class _Given(Cut):
     def known(self) -> bool:
         return self.said is not None
 
-    def model(self, full: Model) -> Model:
+    def model(self, full: Model, shape: tuple[int, ...]) -> Model:
         assert self.said is not None
-        return rebuild(full, self.said)
+        return rebuilt(full, self.said, shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,10 @@ def load(folder: str | Path) -> Network:
         model = run.model(stage)
         example = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
         form = jax.eval_shape(model.init, jax.random.key(0), example)
-    except UsageError:
-        raise
+    except UsageError as error:
+        own = str(folder / CONFIG)
+        said = shortened(str(error).removeprefix(f"{own}: "), 400)
+        raise UsageError(f"{own}: {said}") from error
     except Exception as error:  # whatever a model may raise of a config that is none
         reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
         raise UsageError(f"{folder / CONFIG}: damaged ({reason}): {AGAIN}") from error
@@ -127,7 +129,8 @@ def _said(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: can't be read ({error}): {AGAIN}") from error
     found = said.get("format") if isinstance(said, dict) else None
-    require(found == FORMAT, f"{path} has format {found}, not {FORMAT}: {AGAIN}")
+    shown = shortened(str(found), 40)
+    require(found == FORMAT, f"{path} has format {shown}, not {FORMAT}: {AGAIN}")
     return said
 
 
