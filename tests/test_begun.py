@@ -14,8 +14,6 @@ from kd_jax.loop import Silent
 from kd_jax.runs import folder_of
 from kd_jax.serialize import sources, to_data
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 def without(data, *names):
     """As a version wrote it that had no such fields."""

@@ -152,7 +152,7 @@ NAMES = f"run takes an experiment's name first: {cli.names()[0]}, "
         (["evaluate"], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", ""], "name a run's folder. usage: python run.py evaluate RUN"),
         (["evaluate", "a", "b"], "evaluate takes one run; use report for several"),
-        (["evaluate", "a", "--out", "b"], "unknown flag --out. Known: --data.dir, --json."),
+        (["evaluate", "a", "--out", "b"], "unknown flag --out. Did you mean '--most'?"),
         (["evaluate", "a", "--data.dir"], "--data.dir takes a value, but got none"),
         (["evaluate", "/nowhere"], "/nowhere: no config.json here, so no run of kd_jax"),
         (["report"], "name a run's folder. usage: python run.py report RUN"),

@@ -14,8 +14,6 @@ from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.state import Snapshot, no_masks
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 NO_JSON = (b"", b"{", b"12.5.", b"\xff\xfe", b"[" * 100_000, b"\0" * 20)
 NO_NUMBER = (b"null", b"true", b'"3"', b"[3]", b"{}", b"NaN", b"Infinity", b"-Infinity", b"-1")
 HUGE = (b"1e300", b"1" * 400, b"1" * 5000)

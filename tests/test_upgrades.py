@@ -22,8 +22,6 @@ from kd_jax.loop import Silent
 from kd_jax.stages import evaluate
 from kd_jax.state import Snapshot
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 GOLDEN = Path(__file__).resolve().parent / "golden"
 # Each was packed by golden_run.py when that was how a run was written, and never again.
 WRITTEN = {
