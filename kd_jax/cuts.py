@@ -19,7 +19,6 @@ from kd_jax.shrinking import Kept, traced
 from kd_jax.state import Snapshot
 
 T = TypeVar("T")
-BATCH = 64  # examples of the largest batch that a network was traced with
 WIDTHS, UNITS = "widths.json", "units.safetensors"
 
 
@@ -91,10 +90,9 @@ def _rebuilt(full: Model, text: str, shape: tuple[int, ...]) -> Model:
 
 def rebuilt(full: Model, widths: Widths, shape: tuple[int, ...]) -> Model:
     """The smaller network, for examples of this shape. Raises UsageError where the widths are for
-    others: tracing takes as much memory as their axes are long."""
-    batch, *found = widths.input_shape
+    others."""
     require(
-        tuple(found) == shape and batch <= BATCH,
+        widths.suits(shape),
         f"widths for inputs of shape {list(widths.input_shape)}, and examples are {list(shape)}",
     )
     return rebuild(full, widths)

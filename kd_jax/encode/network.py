@@ -26,7 +26,6 @@ from kd_jax.serialize import from_data, to_data
 from kd_jax.state import Snapshot, network
 from kd_jax.tree import Tree, named_leaves, nested
 
-BATCH = 64  # examples of the largest batch that a network was traced with
 NESTED = 16  # networks that are made of one another
 LONGEST = 1 << 20  # entries of an axis, and of an example, of a network that another is made of
 SAME = ("name", "classes", "mean", "std", "scale", "size")  # of a Spec: what a network hangs on
@@ -175,12 +174,10 @@ def build(made: Architecture, compute: str, spec: Spec, depth: int = 0) -> Model
         return from_linen(config.build(spec.classes, jnp.dtype(compute)))
     of = _limited(build(made["of"], compute, spec, depth + 1), spec)
     if kind == "shrunk":
-        sound(
-            tuple(made["shape"][1:]) == spec.shape and 0 < made["shape"][0] <= BATCH,
-            "its network is cut for examples of another shape",
-        )
         groups = {name: (kept, there) for name, (kept, there) in made["groups"].items()}
-        return rebuild(of, Widths(tuple(made["shape"]), made["dtype"], groups, {}))
+        widths = Widths(tuple(made["shape"]), made["dtype"], groups, {})
+        sound(widths.suits(spec.shape), "its network is cut for examples of another shape")
+        return rebuild(of, widths)
     if kind == "gated":
         keep = tuple(made["keep"])
         return gated(of, spec.shape, made["amount"], made["hidden"], keep).model

@@ -18,6 +18,8 @@ from kd_jax.prune.structure import Graph
 from kd_jax.prune.structure_rules import RULES
 from kd_jax.tree import map_named, named_leaves
 
+BATCH = 64  # examples of the largest batch that a network is traced with
+
 
 @dataclasses.dataclass(frozen=True)
 class Widths:
@@ -34,6 +36,11 @@ class Widths:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
+
+    def suits(self, shape: tuple[int, ...]) -> bool:
+        """Whether they are of a network for examples of this shape. Who was not told them by this
+        process asks before `rebuild`: tracing takes as much memory as their axes are long."""
+        return self.input_shape[1:] == shape and 0 < self.input_shape[0] <= BATCH
 
     @staticmethod
     def from_json(text: str) -> "Widths":
