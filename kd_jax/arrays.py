@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, reason
 
 CHECK = "checksum"  # among the words of a file, which safetensors calls its metadata
 # Bytes of arrays that are always fine, and so many for each byte of their files. Zeros take next to
@@ -47,8 +47,7 @@ def read(path: Path, fix: str) -> dict[str, np.ndarray]:
         if not checked and words.keys() - {"format"}:
             raise ValueError("other numbers than were saved")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{path}: damaged ({reason}): {fix}") from error
+        raise UsageError(f"{path}: damaged ({reason(error)}): {fix}") from error
     return found
 
 

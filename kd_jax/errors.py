@@ -59,6 +59,11 @@ def shortened(text: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
 
 
+def reason(error: Exception, most: int = 200) -> str:
+    """What an error of somebody else's code says, in one line of so many letters."""
+    return shortened(" ".join(str(error).split()), most) or type(error).__name__
+
+
 def require_between(
     field: str, value: object, low: float, high: float = math.inf, open_low: bool = False
 ) -> None:

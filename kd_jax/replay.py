@@ -27,7 +27,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from kd_jax import hosts, tree
 from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
-from kd_jax.errors import UsageError, require, shortened
+from kd_jax.errors import UsageError, reason, require, shortened
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
 from kd_jax.program import Program
@@ -140,8 +140,7 @@ class Replay:
             finally:
                 reader.close()
         except (ValueError, KeyError, TypeError, RuntimeError, OSError, IndexError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"{path}: damaged: delete it ({reason})") from error
+            raise UsageError(f"{path}: damaged: delete it ({reason(error)})") from error
 
     def _blob(self, reader: ArrayRecordReader, shape: tuple[int, ...]) -> bytes:
         """What stands after the head, once that is of this shape. A record is read by itself, so

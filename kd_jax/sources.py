@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from kd_jax.datasets import DATASETS, Data
-from kd_jax.errors import UsageError, did_you_mean, require, shortened
+from kd_jax.errors import UsageError, did_you_mean, reason, require
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for images of so many channels."""
@@ -98,9 +98,9 @@ def open_builder(config: Data) -> Any:
                 f'{", ".join(DATASETS)}, or pip install "kd-jax[prepare]"'
             ) from None
         except (ValueError, AssertionError) as error:  # an unknown config or version of a set
-            reason = str(error).strip().split("\n")[0].rpartition('": ')[2].split(" Here are")[0]
+            told = str(error).strip().split("\n")[0].rpartition('": ')[2].split(" Here are")[0]
             raise UsageError(
-                f"--data.name {config.name}: {reason} Change what follows the set's name, or leave "
+                f"--data.name {config.name}: {told} Change what follows the set's name, or leave "
                 "it out"
             ) from None
         except Exception as error:  # of damaged files whatever the parsers raise
@@ -213,7 +213,7 @@ class StoredImages:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a disk that fails
             raise UsageError(
-                f"--data.name {self.name}: an example is damaged ({_reason(error)}): prepare the "
+                f"--data.name {self.name}: an example is damaged ({reason(error)}): prepare the "
                 "set anew"
             ) from error
 
@@ -244,12 +244,8 @@ class StoredImages:
 def _damaged(config: Data, error: Exception) -> UsageError:
     return UsageError(
         f"--data.name {config.name}: its files in --data.dir {config.dir} are damaged "
-        f"({_reason(error)}): prepare it anew"
+        f"({reason(error)}): prepare it anew"
     )
-
-
-def _reason(error: Exception) -> str:
-    return shortened(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 def open_split(config: Data, builder: Any, split: str) -> StoredImages:

@@ -18,7 +18,7 @@ from kd_jax.config import Experiment
 from kd_jax.cuts import Cut, rebuilt
 from kd_jax.data import Dataset, Split
 from kd_jax.datasets import spec_of
-from kd_jax.errors import UsageError, require, shortened
+from kd_jax.errors import UsageError, reason, require, shortened
 from kd_jax.export.network import Network
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
@@ -114,8 +114,8 @@ def load(folder: str | Path) -> Network:
         said = shortened(str(error).removeprefix(f"{own}: "), 400)
         raise UsageError(f"{own}: {said}") from error
     except Exception as error:  # whatever a model may raise of a config that is none
-        reason = shortened(" ".join(str(error).split()), 300) or type(error).__name__
-        raise UsageError(f"{folder / CONFIG}: damaged ({reason}): {AGAIN}") from error
+        said = reason(error, 300)
+        raise UsageError(f"{folder / CONFIG}: damaged ({said}): {AGAIN}") from error
     arrays = _arrays(folder / ARRAYS, named_leaves(form))
     variables = dict(map_named(lambda name, _: jnp.asarray(arrays[name]), form))
     params = variables.pop("params")
