@@ -16,7 +16,6 @@ from kd_jax.checksums import checksums
 from kd_jax.errors import UsageError, require
 from kd_jax.state import Snapshot
 from kd_jax.waypoints import CHECK, LACKING, NOTES, Waypoints
-from kd_jax.writing import write_bytes as write_bytes  # it is found here, as the others are
 from kd_jax.writing import write_json, write_text
 
 DONE = "done.json"

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kd_jax import delivery, encode, files, pipeline
-from kd_jax.checkpoint import write_bytes
 from kd_jax.encode.tensors import Coded
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
 from kd_jax.units import amount, ratio
+from kd_jax.writing import write_bytes
 
 HELP = """usage: python run.py encode RUN [--stage NAME] [--seed N] [--coders fixed,huffman,ans]
                             [--out FILE] [--data.dir DIR]

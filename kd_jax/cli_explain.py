@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from kd_jax import explain, pipeline
-from kd_jax.checkpoint import write_text
 from kd_jax.config import Prune, Shrink
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.explain import Curves, Units
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
+from kd_jax.writing import write_text
 
 HELP = """usage: python run.py explain RUN [--stage NAME] [--batches 2] [--data.dir DIR]
 

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from kd_jax import arrays, hosts
-from kd_jax.checkpoint import write_text
 from kd_jax.errors import UsageError, require, shortened
 from kd_jax.forward import Model
 from kd_jax.prune import Widths, rebuild, shrink
 from kd_jax.prune.shrink import cut
 from kd_jax.shrinking import Kept, traced
 from kd_jax.state import Snapshot
+from kd_jax.writing import write_text
 
 T = TypeVar("T")
 WIDTHS, UNITS = "widths.json", "units.safetensors"

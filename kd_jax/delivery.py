@@ -3,10 +3,10 @@
 import dataclasses
 
 from kd_jax import files
-from kd_jax.checkpoint import write_bytes
 from kd_jax.loop import Reporter
 from kd_jax.results import Delivered, Results
 from kd_jax.runs import Run
+from kd_jax.writing import write_bytes
 
 FOLDER = "encoded"
 

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError, require
@@ -24,6 +23,7 @@ from kd_jax.latency import Latency
 from kd_jax.latency_worker import Question
 from kd_jax.results import Environment
 from kd_jax.runs import Run
+from kd_jax.writing import write_json
 
 Note = Callable[[str], None]
 BATCHES = (1, 8, 64)

@@ -5,10 +5,10 @@ import dataclasses
 import io
 from pathlib import Path
 
-from kd_jax.checkpoint import write_json, write_text
 from kd_jax.latencies import Latencies, Timing
 from kd_jax.latency import Latency
 from kd_jax.units import amount, ratio
+from kd_jax.writing import write_json, write_text
 
 HEAD = ("network", "runtime", "batch", "ms", "10 % to 90 %", "times as fast", "temporary memory")
 

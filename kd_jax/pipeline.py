@@ -19,7 +19,6 @@ from kd_jax import (
     transfer,
     versions,
 )
-from kd_jax.checkpoint import write_json
 from kd_jax.config import ROLES, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
@@ -31,6 +30,7 @@ from kd_jax.runs import Run, Seeds, folder_of
 from kd_jax.serialize import from_data, sources, to_data
 from kd_jax.state import Snapshot
 from kd_jax.sweep import expand
+from kd_jax.writing import write_json
 
 KEPT = 12  # stages of which compiled programs are kept
 

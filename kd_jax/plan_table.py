@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kd_jax.checkpoint import write_json, write_text
 from kd_jax.errors import UsageError, require
 from kd_jax.plan import Plan, StagePlan
 from kd_jax.traffic import KINDS
 from kd_jax.units import amount, duration, significant
+from kd_jax.writing import write_json, write_text
 
 NONE = "–"
 NOTES = (

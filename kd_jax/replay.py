@@ -25,13 +25,13 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from kd_jax import hosts, tree
-from kd_jax.checkpoint import write_json
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, reason, require, shortened
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
 from kd_jax.program import Program
 from kd_jax.state import Snapshot
+from kd_jax.writing import write_json
 
 CHUNK = 1 << 20  # bytes of a record
 

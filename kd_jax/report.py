@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from kd_jax import results as results_lib
-from kd_jax.checkpoint import write_json, write_text
 from kd_jax.errors import UsageError
 from kd_jax.jsons import parsed
 from kd_jax.noise import class_gains, summary
 from kd_jax.results import Results, Row
 from kd_jax.tables import markdown
+from kd_jax.writing import write_json, write_text
 
 HISTORIES = "histories.json"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from kd_jax import files
-from kd_jax.checkpoint import write_json, write_text
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, require
 from kd_jax.jsons import parsed
@@ -18,6 +17,7 @@ from kd_jax.results import DataFacts, Environment, Results
 from kd_jax.runs import Run
 from kd_jax.typed import Typed, typed
 from kd_jax.units import duration
+from kd_jax.writing import write_json, write_text
 
 FILE = "reproduction.json"
 FORMAT = 1

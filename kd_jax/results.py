@@ -13,7 +13,6 @@ from typing import Any
 
 from kd_jax import cka, metrics, size
 from kd_jax import latency as latency_lib
-from kd_jax.checkpoint import write_text
 from kd_jax.cka import Similarity
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.jsons import parsed
@@ -21,6 +20,7 @@ from kd_jax.latency import Latency
 from kd_jax.savings import Savings
 from kd_jax.sparse import SparseTiming
 from kd_jax.typed import Typed, typed
+from kd_jax.writing import write_text
 
 FILE = "results.json"
 FORMAT = 1  # of the file; goes up when an old file can no longer be read

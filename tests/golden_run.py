@@ -15,13 +15,13 @@ from pathlib import Path
 from tiny_experiment import tiny
 
 from kd_jax import encode, files, pieces, pipeline
-from kd_jax.checkpoint import write_bytes, write_json
 from kd_jax.config import Distill, Experiment, Prune, Train
 from kd_jax.datasets import Data
 from kd_jax.loop import Silent
 from kd_jax.models.mlp import MLP
 from kd_jax.optim import Optim
 from kd_jax.stages import evaluate
+from kd_jax.writing import write_bytes, write_json
 
 STOPPED = 4  # steps of the last stage
 

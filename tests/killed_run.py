@@ -14,11 +14,11 @@ from tiny_experiment import tiny
 
 from kd_jax import checksums, locks, pieces, pipeline, report, stages, summary
 from kd_jax.augment import Augment
-from kd_jax.checkpoint import write_json
 from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
 from kd_jax.prune import DNS, Lottery, Movement, OneShot
+from kd_jax.writing import write_json
 
 SHORT: dict[str, Any] = {"epochs": 8, "batch": 16, "optim": Optim(learning_rate=0.05)}
 TAUGHT: dict[str, Any] = {**SHORT, "teacher": "train", "terms": Distill().terms}

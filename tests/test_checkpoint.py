@@ -13,10 +13,11 @@ import tiny
 from safetensors.numpy import load_file
 
 from kd_jax import packing
-from kd_jax.checkpoint import Store, write_json, write_text
+from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 from kd_jax.state import Snapshot, no_masks, start
+from kd_jax.writing import write_json, write_text
 
 PARAMS = {"dense": {"kernel": jnp.array([[1.0, 0.0], [3.0, 4.0]]), "bias": jnp.array([5.0, 6.0])}}
 MASKS = {"dense": {"kernel": jnp.array([[True, False], [True, True]]), "bias": None}}

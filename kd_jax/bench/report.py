@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kd_jax.bench.timings import Compared, Measured, Result
-from kd_jax.checkpoint import write_json, write_text
 from kd_jax.environment import environment
 from kd_jax.results import Environment
 from kd_jax.units import amount, duration, significant
+from kd_jax.writing import write_json, write_text
 
 FORMAT = 1  # of bench.json; goes up when an old file can no longer be read
 QUIET = 0.1  # of the cores: less than this disturbs nobody

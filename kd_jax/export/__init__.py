@@ -8,7 +8,6 @@ of a batch.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kd_jax.checkpoint import write_text
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.export import card as card_lib
 from kd_jax.export import check as check_lib
@@ -20,6 +19,7 @@ from kd_jax.export.network import Network, of_run, seed_of, stage_of
 from kd_jax.export.programs import write_litert, write_onnx, write_stablehlo
 from kd_jax.metrics import accuracy
 from kd_jax.runs import Run
+from kd_jax.writing import write_text
 
 __all__ = ["DEFAULT", "FILES", "File", "Network", "export", "load", "of_run", "seed_of", "stage_of"]
 __all__ += ["to_onnx"]

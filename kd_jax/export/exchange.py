@@ -12,7 +12,6 @@ import numpy as np
 
 from kd_jax import arrays as files
 from kd_jax import pipeline
-from kd_jax.checkpoint import write_json
 from kd_jax.checks import check_fits
 from kd_jax.config import Experiment
 from kd_jax.cuts import Cut, rebuilt
@@ -27,6 +26,7 @@ from kd_jax.runs import Run
 from kd_jax.serialize import from_data, to_data
 from kd_jax.state import Snapshot
 from kd_jax.tree import map_named, named_leaves
+from kd_jax.writing import write_json
 
 CONFIG, ARRAYS, FORMAT = "config.json", "model.safetensors", 1
 AGAIN = "export it again"
