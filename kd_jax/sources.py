@@ -199,10 +199,8 @@ class StoredImages:
             return int(self.examples[index][self.label])
 
     def decode(self, example: dict[str, Any]) -> tuple[np.ndarray, int]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(example[self.image]), formats=FORMATS) as image:
-                return to_array(image, self.channels, self.size), int(example[self.label])
+        with Image.open(io.BytesIO(example[self.image]), formats=FORMATS) as image:
+            return to_array(image, self.channels, self.size), int(example[self.label])
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
@@ -253,6 +251,8 @@ def open_split(config: Data, builder: Any, split: str) -> StoredImages:
     import tensorflow_datasets as tfds
 
     image, label = image_and_label(config, builder)
+    # Once, and not around each image: several threads decode.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
     with quiet():
         # Pillow decodes here rather than tfds: it takes half the time.
         decoders = {image: tfds.decode.SkipDecoding()}
