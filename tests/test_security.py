@@ -26,13 +26,18 @@ def calls(tree):
             yield node
 
 
+def imported(node):
+    """The modules that a statement imports, or imports from."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_reads_code_from_a_file(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not MODULES & {name.split(".")[0] for name in names}
+        assert not MODULES & {name.split(".")[0] for name in imported(node)}
     for call in calls(tree):
         if isinstance(call.func, ast.Name):
             assert call.func.id not in CALLS, ast.unparse(call)
@@ -63,8 +68,7 @@ REMOTE = {
 def test_nothing_opens_a_connection(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = imported(node)
         assert not NETWORK & {name.split(".")[0] for name in names}
         assert "socket" not in names or path.name == "locks.py"
         if isinstance(node, ast.Attribute):
