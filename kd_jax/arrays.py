@@ -56,9 +56,13 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     found = 0
     for name in sorted(arrays):
         x = arrays[name]
-        found = zlib.crc32(repr((name, x.dtype.str, x.shape)).encode(), found)
-        found = zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, found)
+        found = crc(x, zlib.crc32(repr((name, x.dtype.str, x.shape)).encode(), found))
     return f"{found:08x}"
+
+
+def crc(x: np.ndarray, before: int) -> int:
+    """The CRC-32 of an array's numbers, after what that of `before` is of."""
+    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, before)
 
 
 def check_sizes(saved: Any, folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from kd_jax.arrays import crc
 from kd_jax.jsons import parsed
 
 
@@ -61,8 +62,7 @@ def _path(name: str, ending: str) -> Path:
 
 def _checksum(x: np.ndarray) -> int:
     """Of the numbers and of what they are: a header can be damaged too."""
-    about = zlib.crc32(repr((x.dtype.descr, x.shape)).encode())
-    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, about)
+    return crc(x, zlib.crc32(repr((x.dtype.descr, x.shape)).encode()))
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
