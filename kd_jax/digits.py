@@ -1,6 +1,8 @@
 """scikit-learn's digits: a data set that needs no download."""
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -25,17 +27,14 @@ def digits(config: Data) -> tuple[Spec, Part, Part]:
     Raises:
       UsageError: resized, they are more than --data.memory-mb.
     """
-    from sklearn.datasets import load_digits
-
     side, needed = config.image_size, 1797 * config.image_size**2  # a byte a pixel
     require(
         needed <= config.memory_mb * 2**20,
         f"--data.image-size {side}: the digits then take {amount(needed, 'B')}, "
         f"more than --data.memory-mb {config.memory_mb}: lower it, or raise that",
     )
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1)
-    labels = np.asarray(labels, np.int32)
+    pixels, labels = stored()
+    images = pixels.reshape(-1, 8, 8, 1)
     spec = DATASETS["digits"]
     if side:
         resize = lambda x: sources.to_array(Image.fromarray(x[..., 0]), 1, side)  # noqa: E731
@@ -44,3 +43,21 @@ def digits(config: Data) -> tuple[Spec, Part, Part]:
     order = permutation(len(labels), 0)
     train, test = order[:1000], order[1000:]
     return spec, (images[train], labels[train]), (images[test], labels[test])
+
+
+def stored() -> Part:
+    """(pixels uint8 [1797, 64] from 0 to 16, labels int32 [1797]), in scikit-learn's order.
+
+    The file that it brings along is read without importing it, which takes a second; where it is
+    kept elsewhere than in the versions known to us, scikit-learn is asked.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            table = np.loadtxt(path, delimiter=",")
+            return table[:, :-1].astype(np.uint8), table[:, -1].astype(np.int32)
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return np.asarray(pixels, np.uint8), np.asarray(labels, np.int32)

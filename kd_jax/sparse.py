@@ -8,12 +8,11 @@ dense: there is no sparse kernel for them.
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import BCSR
 
 from kd_jax.cost import eqn_macs
 from kd_jax.forward import Model, Outputs, Variables
@@ -21,6 +20,9 @@ from kd_jax.latency import Latency, interleaved
 from kd_jax.products import COPIES, run
 from kd_jax.tree import map_named, named_leaves, path_name
 from kd_jax.typed import Typed
+
+if TYPE_CHECKING:  # it brings scipy.sparse, a tenth of what all of kd_jax takes to import
+    from jax.experimental.sparse import BCSR
 
 Array = jax.Array
 
@@ -118,6 +120,8 @@ def sparse(model: Model) -> Model:
 def compress(variables: Variables, layers: Collection[str]) -> Variables:
     """Variables with the transposed matrices of `layers` in compressed rows."""
 
+    from jax.experimental.sparse import BCSR
+
     def leaf(name: str, x: Array) -> Any:
         return BCSR.fromdense(jnp.asarray(x).T) if name in layers else x
 
@@ -125,6 +129,8 @@ def compress(variables: Variables, layers: Collection[str]) -> Variables:
 
 
 def _is_sparse(leaf: Any) -> bool:
+    from jax.experimental.sparse import BCSR
+
     return isinstance(leaf, BCSR)
 
 
@@ -149,7 +155,7 @@ def _logits(model: Model, variables: Variables, inputs: Array, product: Any, kee
     return logits
 
 
-def _multiply(x: Array, transposed: BCSR) -> Array:
+def _multiply(x: Array, transposed: "BCSR") -> Array:
     """x @ W, [..., C] by [C, K]; only a sparse matrix on the left has a fast kernel."""
     y = (transposed @ x.reshape(-1, x.shape[-1]).T).T
     return y.reshape(*x.shape[:-1], y.shape[-1])
@@ -190,6 +196,8 @@ def _zeros(kernel: Array) -> bool:
 
 def _faster(kernel: Array, rows: int, seconds: float | None) -> bool:
     """Whether a product by compressed rows takes less time than the dense one."""
+    from jax.experimental.sparse import BCSR
+
     x = jnp.ones((rows, kernel.shape[0]), kernel.dtype)
     less, product, multiply = BCSR.fromdense(kernel.T), jax.jit(jnp.matmul), jax.jit(_multiply)
     calls = {"dense": lambda: product(x, kernel), "sparse": lambda: multiply(x, less)}
