@@ -19,6 +19,7 @@ if sys.argv[1] != "none":
 sys.exit(main(sys.argv[2:]))
 """
 RUN = ("run", "digits", "--only", "train", "--seeds", "1", "--checkpoint-seconds", "0.1")
+SHORT = (*RUN, "--train.epochs", "10")
 
 
 def command(*words, limit="none"):
@@ -34,7 +35,7 @@ def command(*words, limit="none"):
 
 
 def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, limit="none"):
-    status, _, error = command(*RUN, "--out", out, limit=limit)
+    status, _, error = command(*SHORT, "--out", out, limit=limit)
     assert status == 2, error
     (folder,) = out.iterdir()
     steps = folder / "train" / "seeds-0" / "steps"
@@ -43,7 +44,7 @@ def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, limit="none
     assert error.count("\n") == 1  # nothing of any library
     assert not list(steps.glob("[0-9]")), "what could not be written counts as written"
     repair()
-    status, shown, error = command(*RUN, "--out", out)
+    status, shown, error = command(*SHORT, "--out", out)
     assert (status, error) == (0, "")
     assert "train (seed 0): done in " in shown
 
