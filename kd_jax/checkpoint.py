@@ -60,7 +60,7 @@ class Store(Waypoints):
         """Raises UsageError where what lies here is of a format that this version doesn't read, or
         the stage is done and what is known of it damaged."""
         self._done()
-        self._steps()
+        next(self._steps(), None)  # the one that is gone on from
         self.close()
 
     def tidy(self) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Waypoints:
         form[CHECK] = np.zeros(len(form), np.uint32)
         unread: list[int] = []
         own = _form(carry)
-        for step, note in self._steps().items():
+        for step, note in self._steps():
             if note.get("form", own) != own:
                 raise self._foreign(step, note)
             try:
@@ -91,16 +92,18 @@ class Waypoints:
         saved = self.manager.item_metadata(step)
         files.check_sizes(saved, self.folder / "steps" / str(step))
 
-    def _steps(self) -> dict[int, dict[str, Any]]:
-        """{step: what `save` has noted beside its checkpoint}, the latest first."""
+    def _steps(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(step, what `save` has noted beside its checkpoint), the latest first. Each is looked at
+        when its turn comes: the oldest may be one of which a kill has left a part, for it was being
+        deleted."""
         steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
         known = self._notes()
-        notes = {step: known.get(str(step), {}) for step in sorted(steps, reverse=True)}
-        for step, note in notes.items():
+        for step in sorted(steps, reverse=True):
+            note = known.get(str(step), {})
             versions.check(self.folder / "steps" / str(step), note, self._instead)
             if not note and not self._summed(step):
                 raise self._foreign(step, note)
-        return notes
+            yield step, note
 
     def _notes(self) -> dict[str, dict[str, Any]]:
         """What is told of each checkpoint; of those of earlier versions nothing is."""
