@@ -17,7 +17,7 @@ from kd_jax.config_shift import Shift
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Stage, Train, variants
 from kd_jax.datasets import Data
-from kd_jax.errors import require, require_finite
+from kd_jax.errors import require, require_finite, shortened
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
 
@@ -86,6 +86,9 @@ class Experiment:
     sweep: tuple[str, ...] = ()
     """Settings to compare, STAGE.FIELD=VALUE,VALUE,...: numbers (temperatures, rates, weights,
     sparsities) train in one program, as seeds do; of several, all combinations."""
+    take_from: str = dataclasses.field(default="", metadata=WHERE)
+    """Folder of an earlier run: its finished stages of which nothing differs here are copied, and
+    not trained again; empty: none."""
     compare: tuple[str, ...] = dataclasses.field(default=(), metadata=WHERE)
     """Stages with which the networks of all later ones are compared; empty: each with the first of
     its architecture."""
@@ -152,8 +155,8 @@ class Experiment:
         taken = {field.name for field in dataclasses.fields(self)}
         require(
             bool(STAGE.fullmatch(name)) and name not in taken,
-            f"stages {name!r}: a stage is named by letters, digits and _ (it is a flag and a "
-            f"folder), and not {', '.join(sorted(taken))}",
+            f"stages {shortened(repr(name))}: a stage is named by letters, digits and _ (it is a "
+            f"flag and a folder), and not {', '.join(sorted(taken))}",
         )
 
     def needs(self, name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from kd_jax.augment import Augment
 from kd_jax.config_stages import Role, Train, variants
 from kd_jax.distill import TERMS, Term
 from kd_jax.distill import combinations as teaching
-from kd_jax.errors import require
+from kd_jax.errors import require, shortened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,8 @@ class Retrain(Distill):
         super().__post_init__()
         require(
             not self.teachers or bool(self.taught),
-            f"teacher {self.teacher!r} without terms teaches nothing: set terms, such as kd",
+            f"teacher {shortened(repr(self.teacher))} without terms teaches nothing: set terms, "
+            "such as kd",
         )
 
     @property

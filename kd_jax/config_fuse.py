@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from kd_jax.config_stages import Train
-from kd_jax.errors import require
+from kd_jax.errors import require, shortened
 from kd_jax.optim import Optim
 
 How = Literal["logits", "probabilities", "vote", "soup", "greedy_soup"]
@@ -52,7 +52,7 @@ class Fuse(Train):
         super().__post_init__()
         require(
             not self.start,
-            f"start {self.start!r}: what is fused is named by of: leave start empty",
+            f"start {shortened(repr(self.start))}: what is fused is named by of: leave start empty",
         )
         for name in ("epochs", "optim", "label_smoothing", "ema", "swa", "evaluate_every", *LOADED):
             usual = Optim() if name == "optim" else getattr(type(self), name)

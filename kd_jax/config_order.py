@@ -8,7 +8,7 @@ from kd_jax.config_fuse import Fuse
 from kd_jax.config_prune import Prune
 from kd_jax.config_quantize import Quantize
 from kd_jax.config_stages import Stage
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, shortened
 
 Stages = Mapping[str, Stage]
 
@@ -50,7 +50,7 @@ def ordered(stages: Stages, names: Iterable[str]) -> tuple[str, ...]:
 def check_reference(stages: Stages, flag: str, name: str) -> None:
     """Raises UsageError, which begins with the flag, where there is no stage of this name."""
     if name not in stages:
-        raise UsageError(f"{flag} {name!r} is no stage.{did_you_mean(name, stages)}")
+        raise UsageError(f"{flag} {shortened(repr(name))} is no stage.{did_you_mean(name, stages)}")
 
 
 def check_taken(stages: Stages, name: str, roles: Collection[str], seeds: int) -> None:

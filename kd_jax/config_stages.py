@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from kd_jax.augment import Augment
-from kd_jax.errors import require, require_finite
+from kd_jax.errors import require, require_finite, shortened
 from kd_jax.freezing import check_patterns
 from kd_jax.optim import Optim
 
@@ -182,8 +182,8 @@ class Train:
         file, digest = self.weights, self.weights_sha256
         require(
             not (file and self.start),
-            f"weights {file} with start {self.start!r}: a stage begins with one network: leave one "
-            "of them out",
+            f"weights {file} with start {shortened(repr(self.start))}: a stage begins with one "
+            "network: leave one of them out",
         )
         parted = getattr(self, "peer_models", ()) or getattr(self, "classifier", "own") != "own"
         require(
@@ -193,7 +193,8 @@ class Train:
         )
         require(
             not digest or (bool(file) and bool(re.fullmatch("[0-9a-f]{64}", digest))),
-            f"weights-sha256 {digest!r}: give the 64 hexadecimal digits of the file of weights",
+            f"weights-sha256 {shortened(repr(digest))}: give the 64 hexadecimal digits of the "
+            "file of weights",
         )
 
 

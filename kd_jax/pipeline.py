@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from kd_jax import (
     checks,
     compiled,
+    earlier,
     hosts,
     leaks,
     run_checks,
@@ -23,11 +24,10 @@ from kd_jax.config import ROLES, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
-from kd_jax.jsons import parsed
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, folder_of
-from kd_jax.serialize import from_data, sources, to_data
+from kd_jax.serialize import sources, to_data
 from kd_jax.state import Snapshot
 from kd_jax.sweep import expand
 from kd_jax.writing import write_json
@@ -95,7 +95,7 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     """The run in a folder. `data_dir` replaces where its data were when it ran."""
     by = versions.others(versions.read(folder))
     try:
-        experiment = _saved(folder / "config.json")
+        experiment = earlier.experiment_of(folder)
     except UsageError as error:
         raise UsageError(f"{error}{f' (written with {by})' if by else ''}") from error
     if data_dir:
@@ -110,21 +110,6 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     if rest:
         report.note(f"not finished, and left out: {', '.join(rest)}")
     return run
-
-
-def _saved(path: Path) -> Experiment:
-    """The experiment that a run's config.json tells of."""
-    if not path.exists():
-        raise UsageError(f"{path.parent}: no config.json here, so no run of kd_jax")
-    try:
-        experiment = from_data(parsed(path.read_text(encoding="utf-8")))
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    except (ValueError, TypeError, OSError) as error:
-        raise UsageError(f"{path}: damaged ({error})") from error
-    if not isinstance(experiment, Experiment):
-        raise UsageError(f"{path}: damaged (it holds no Experiment)")
-    return experiment
 
 
 def claim(experiment: Experiment, folder: Path) -> None:
@@ -154,9 +139,11 @@ def train(run: Run, report: Reporter, alone: bool = False) -> None:
 
     Raises:
       UsageError: something in the folder is damaged, or of a format that this version doesn't
-        read: before anything is trained.
+        read, or `take_from` is no run of any use: before anything is trained.
     """
     order = run.experiment.order()
+    for said in earlier.take(run) if run.experiment.take_from else ():
+        report.note(said)
     for store in [run.store(stage, seeds) for stage in order for seeds in run.groups]:
         store.check()
         if alone:

@@ -1,0 +1,140 @@
+"""What an earlier run has left: its experiment, and stages that are the same in another."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kd_jax import hosts, jsons, versions
+from kd_jax.config import ROLES, Experiment
+from kd_jax.config_order import ordered
+from kd_jax.errors import UsageError, require
+from kd_jax.runs import Run, Seeds
+from kd_jax.serialize import from_data, sources, what
+from kd_jax.sweep import expand
+
+HALF = ".taking"  # ends the name of a folder that is not copied whole
+
+
+def experiment_of(folder: Path) -> Experiment:
+    """The experiment that a run's config.json tells of.
+
+    Raises:
+      UsageError: there is none, or it is damaged.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise UsageError(f"{folder}: no config.json here, so no run of kd_jax")
+    try:
+        experiment = from_data(jsons.parsed(path.read_text(encoding="utf-8")))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError(f"{path}: damaged ({error})") from error
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"{path}: damaged (it holds no Experiment)")
+    return experiment
+
+
+def take(run: Run) -> list[str]:
+    """Copies the finished stages of the run in `experiment.take_from` that are the same here: in
+    their fields, in those of all stages that they need, in networks, data and seeds. What is done
+    here already stays.
+
+    Returns:
+      A line for each stage that was copied.
+
+    Raises:
+      UsageError: there is no run there, or none of its stages is the same.
+    """
+    folder = Path(run.experiment.take_from)
+    flag = f"--take-from {folder}"
+    try:
+        expanded, variants = expand(experiment_of(folder))
+        wrote = versions.read(folder)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from error
+    require(
+        folder.resolve() != run.folder.resolve(), f"{flag}: this is the run itself: leave it out"
+    )
+    there = Run(expanded, folder, run.data, run.models, variants)
+    theirs = wrote.get("sources", {})
+    same = [stage for stage in run.experiment.order() if _same(run, there, stage, theirs)]
+    require(bool(same), f"{flag}: none of its stages is the same in this experiment: leave it out")
+    said = []
+    for stage in same:
+        taken = [seeds for seeds in run.groups if _copied(run, there, stage, seeds)]
+        if taken:
+            _copy_files(there.folder / run.flag(stage), run.folder / run.flag(stage))
+            by = versions.others(wrote)
+            which = ", ".join(str(seed) for seeds in taken for seed in seeds)
+            said.append(f"{stage} (seed {which}): taken from {folder}{f' ({by})' if by else ''}")
+    return said
+
+
+def _same(run: Run, there: Run, stage: str, theirs: Any) -> bool:
+    """Whether both would train a stage alike."""
+    if stage not in there.experiment.stages or run.members(stage) != there.members(stage):
+        return False
+    if run.members(stage)[0] != stage:
+        return False  # it comes with the first of its siblings
+    for member in run.members(stage):
+        ours, other = (_made_of(x.experiment, member) for x in (run, there))
+        if ours != other:
+            return False
+    seeds = {*run.groups} & {*there.groups}
+    if run.groups != there.groups and _looks_at_all_seeds(run, stage):
+        return False
+    return bool(seeds) and _own(run, stage).items() <= dict(theirs).items()
+
+
+def _made_of(experiment: Experiment, stage: str) -> dict[str, Any]:
+    """All that a stage's network comes from, as plain data."""
+    stages = {name: experiment.stages[name] for name in ordered(experiment.stages, (stage,))}
+    roles = {stages[name].model for name in stages}
+    roles |= {peer for name in stages for peer in getattr(stages[name], "peer_models", ())}
+    models = {role: what(getattr(experiment, role)) for role in ROLES if role in roles}
+    return {
+        "stages": what(stages),
+        "models": models,
+        "data": what(experiment.data),
+        "compute": experiment.compute,
+    }
+
+
+def _own(run: Run, stage: str) -> dict[str, str]:
+    """The classes of files of one's own that take part, with what stands for their text."""
+    of = ordered(run.experiment.stages, run.members(stage))
+    models = tuple(getattr(run.experiment, role) for role in ROLES)
+    return sources((models, {name: run.experiment.stages[name] for name in of}))
+
+
+def _looks_at_all_seeds(run: Run, stage: str) -> bool:
+    """Whether what one seed's network becomes hangs on the others': where they are cut alike, or
+    fused."""
+    of = ordered(run.experiment.stages, (stage,))
+    return any(run.kind(name).decide or not run.experiment.stages[name].trains for name in of)
+
+
+def _copied(run: Run, there: Run, stage: str, seeds: Seeds) -> bool:
+    """Copies what a group of seeds has trained, unless that is here; whether it did."""
+    if run.store(stage, seeds).facts() is not None or seeds not in there.groups:
+        return False
+    if there.store(stage, seeds).facts() is None:
+        return False
+    source, target = (x.store(stage, seeds).folder for x in (there, run))
+    if hosts.first():
+        half = target.with_name(target.name + HALF)
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(source, half)
+        shutil.rmtree(target, ignore_errors=True)  # a beginning, at most
+        half.rename(target)
+    hosts.wait(f"{target}: taken")
+    return True
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """What lies beside the folders of seeds: what was decided for all of them."""
+    for path in source.iterdir() if hosts.first() else ():
+        if path.is_file() and not (target / path.name).exists():
+            shutil.copy2(path, target / path.name)
+    hosts.wait(f"{target}: files taken")
