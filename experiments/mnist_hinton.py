@@ -7,10 +7,12 @@ Distilled without any 3, 206 errors, 133 of them on the 1,010 threes; once the b
 raised by 3.5, 109, 14 of them on threes. Distilled on 7s and 8s alone, 47.3 % errors; once the
 biases of both are lowered by 7.6, 13.2 %.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: about 20 minutes a seed on two CPU cores for train, alone and distill (from the speed of two
-epochs of each)
+Cost: 6 h 24 min for five seeds on two CPU cores that had other work
 Command: python run.py reproduce mnist_hinton
-Result: not run to the end yet.
+Result: docs/results.md. The teacher makes 73 ± 3 errors, the student alone 146 ± 10, distilled
+88 ± 1: of the errors that a teacher can spare it, four fifths, where the paper has nine tenths.
+Without any 3 it makes 138 ± 8 errors, 62 of them on threes, and 110 ± 7 once the bias is raised; of
+7s and 8s alone it learns to make 24 ± 2 %, and 7.6 ± 0.9 % once their biases are lowered.
 
 The paper gives neither optimizer, nor length of training, nor the share that dropout drops; those
 here are ours. A half, as was usual then, needs many times the epochs to come as far: after twenty
@@ -86,5 +88,6 @@ PUBLISHED = tuple(
 )
 REMARK = """
 The paper gives neither optimizer nor length of training, and chose the shift of biases on the test
-set; here it is chosen on validation examples, which are held out of the training images.
+set; here it is chosen on validation examples, which are held out of the training images. The
+machine had other work while it trained.
 """
