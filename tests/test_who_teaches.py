@@ -25,8 +25,9 @@ from kd_jax.optim import Optim
 from kd_jax.state import rest
 from kd_jax.sweep import expand
 
-STAGE = dataclasses.replace(tiny_runs.DISTILL, augment=Augment(shift=1))
-OTHER = tiny.perceptron(5)
+# Where nobody reads the norms of gradients, their program is not compiled.
+PLAIN = dataclasses.replace(tiny_runs.DISTILL, gradient_norms=False)
+STAGE = dataclasses.replace(PLAIN, augment=Augment(shift=1))
 
 
 def constant(logits):
@@ -37,20 +38,22 @@ def constant(logits):
 
 
 def others(seeds=2):
-    """A second teacher of another width, [S, ...]."""
+    """Another teacher, [S, ...]."""
     x = jnp.zeros((1, *tiny.digits().train.inputs.shape[1:]))
-    each = [OTHER.init(jax.random.key(10 + seed), x) for seed in range(seeds)]
+    each = [tiny.perceptron().init(jax.random.key(10 + seed), x) for seed in range(seeds)]
     variables = jax.tree.map(lambda *xs: jnp.stack(xs), *each)
     params = variables.pop("params")
     return tiny_runs.Snapshot(params, variables, jax.tree.map(lambda _: None, params))
 
 
-def two_teachers(**fields):
-    first, network = tiny_runs.taught(2)
-    rule = fields.get("combine", "logits")
-    model = ensemble((first, OTHER), "probabilities" if rule == "probabilities" else "logits")
-    stage = dataclasses.replace(STAGE, teacher="one+other", **fields)
-    return tiny_runs.fit(stage, teacher=(model, networks_of([network, others()])))
+def two_teachers(store=None, same=False, **fields):
+    """What a student of two teachers ends with. They may be one, and are of one architecture, so
+    that each rule is one program in all tests."""
+    one, network = tiny_runs.taught(2)
+    model = ensemble((one, one))
+    networks = networks_of([network, network if same else others()])
+    stage = dataclasses.replace(PLAIN, teacher="one+other", **fields)
+    return tiny_runs.fit(stage, teacher=(model, networks), store=store)[0]
 
 
 # Ensembles ----------------------------------------------------------------------------------
@@ -84,7 +87,7 @@ def test_two_teachers_that_are_one_teach_what_it_does():
 
 
 def test_each_rule_teaches_something_else():
-    ends = {rule: two_teachers(combine=rule)[0].params for rule in ("logits", "losses", "adaptive")}
+    ends = {rule: two_teachers(combine=rule).params for rule in ("logits", "losses", "adaptive")}
     kernels = [params["hidden"]["kernel"] for params in ends.values()]
     assert all(jnp.any(a != b) for a, b in itertools.pairwise(kernels))
 
@@ -92,22 +95,15 @@ def test_each_rule_teaches_something_else():
 @pytest.mark.parametrize("combine", ["losses", "adaptive"])
 def test_terms_with_each_teacher_need_more_than_kept_logits(combine, tmp_path):
     """Without augmentation the teachers' logits are collected, but their mean is not enough."""
-    model, network = tiny_runs.taught(2)
-    both = (ensemble((model, model)), networks_of([network, network]))
-    stage = dataclasses.replace(tiny_runs.DISTILL, teacher="a+b", combine=combine)
-    found, _ = tiny_runs.fit(stage, teacher=both, store=Store(tmp_path))
-    alone, _ = tiny_runs.fit(tiny_runs.DISTILL)
+    found = two_teachers(store=Store(tmp_path), same=True, combine=combine)
+    alone, _ = tiny_runs.fit(PLAIN)
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_shares_of_teachers_count():
-    first, network = tiny_runs.taught(2)
-    model, networks = ensemble((first, OTHER)), networks_of([network, others()])
-    stage = dataclasses.replace(STAGE, teacher="one+other", combine="losses")
-    nearly = dataclasses.replace(stage, teacher_weights=(1.0, 1e-6))
-    found, _ = tiny_runs.fit(nearly, teacher=(model, networks))
-    alone, _ = tiny_runs.fit(STAGE)
+    found = two_teachers(combine="losses", teacher_weights=(1.0, 1e-6))
+    alone, _ = tiny_runs.fit(PLAIN)
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
@@ -140,7 +136,8 @@ def test_the_weights_are_the_best_of_a_fine_grid():
 # Peers ----------------------------------------------------------------------------------------
 
 PEERS = dataclasses.replace(
-    tiny_runs.DISTILL,
+    PLAIN,
+    epochs=4,
     taught_by="peers",
     hard_weight=1.0,
     terms={"kd": KD(temperature=1.0, weight=1.0)},
@@ -148,7 +145,7 @@ PEERS = dataclasses.replace(
 
 
 def test_peers_differ_and_the_first_begins_like_a_student_alone():
-    apart, _ = tiny_runs.fit(dataclasses.replace(PEERS, terms={}, epochs=1), teacher=None)
+    apart, _ = tiny_runs.fit(dataclasses.replace(PEERS, terms={}), teacher=None)
     first, second = (of_variant(rest(apart), i, 2) for i in (0, 1))
     alone, _ = tiny_runs.fit(
         dataclasses.replace(PEERS, terms={}, taught_by="teacher"), teacher=None
@@ -160,7 +157,7 @@ def test_peers_differ_and_the_first_begins_like_a_student_alone():
 
 def test_peers_come_closer_to_each_other():
     def distance(terms):
-        stage = dataclasses.replace(PEERS, epochs=4, terms=terms)
+        stage = dataclasses.replace(PEERS, terms=terms)
         network = rest(tiny_runs.fit(stage, teacher=None)[0])
         data, model = tiny.digits(), tiny.perceptron()
         x = jnp.asarray(data.test.inputs, jnp.float32)
@@ -182,9 +179,8 @@ def test_three_peers_hear_the_mean_of_two():
 
 
 def test_peers_go_on_where_they_were_stopped(tmp_path):
-    stage = dataclasses.replace(PEERS, epochs=3)
-    whole, _ = tiny_runs.fit(stage, teacher=None)
-    state, _, _ = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", stage, teacher=None)
+    whole, _ = tiny_runs.fit(PEERS, teacher=None)
+    state, _, _ = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", PEERS, teacher=None)
     assert not tiny.differences(state, whole)
 
 
@@ -194,7 +190,8 @@ def test_peers_go_on_where_they_were_stopped(tmp_path):
 def test_the_average_teaches():
     stage = dataclasses.replace(STAGE, taught_by="average", ema=0.9, epochs=3)
     with_it, diary = tiny_runs.fit(stage, teacher=None)
-    without, _ = tiny_runs.fit(dataclasses.replace(stage, terms={}), teacher=None)
+    silent = {"kd": dataclasses.replace(stage.terms["kd"], weight=1e-12)}
+    without, _ = tiny_runs.fit(dataclasses.replace(stage, terms=silent), teacher=None)
     assert diary.records[-1]["train"]["kd"][0] > 0
     kernels = [state.params["hidden"]["kernel"] for state in (with_it, without)]
     assert jnp.max(jnp.abs(kernels[0] - kernels[1])) > 1e-4
@@ -232,12 +229,13 @@ def test_what_does_not_fit_is_refused(fields, message):
 
 def several(**changes):
     base = experiment()
+    distill = dataclasses.replace(base.stages["distill"], gradient_norms=False)
     stages = {
         "train": base.stages["train"],
-        "second": dataclasses.replace(base.stages["distill"], teacher="train"),
-        "distill": dataclasses.replace(base.stages["distill"], teacher="train+second"),
-        "mutual": dataclasses.replace(base.stages["distill"], taught_by="peers"),
-        "prune": dataclasses.replace(base.stages["prune"], start="mutual"),
+        "second": dataclasses.replace(distill, teacher="train"),
+        "distill": dataclasses.replace(distill, teacher="train+second", gradient_norms=True),
+        "mutual": dataclasses.replace(distill, taught_by="peers"),
+        "prune": dataclasses.replace(base.stages["prune"], start="mutual", gradient_norms=False),
     }
     return dataclasses.replace(base, **{"stages": stages, **changes})
 
@@ -287,29 +285,32 @@ def test_gradient_norms_are_those_of_each_part_alone():
     from kd_jax.augment import normalise, one_hot
     from kd_jax.distill import cross_entropy
 
-    x = normalise(jnp.asarray(data.train.inputs), data.spec)
-    targets = one_hot(jnp.asarray(data.train.labels), 10)
-    teacher = tiny_runs.teacher()
-    z_t = teacher[0].forward(teacher[1].variables, x)[0].logits
     params, collections = jax.tree.map(lambda x: x[0], (state.params, state.collections))
 
-    def part(loss):
-        def value(params):
-            z, _ = model.forward({"params": params, **collections}, x, train=True)
-            return jnp.mean(loss(z.logits))
+    @jax.jit
+    def norms(params, teacher, inputs, labels):
+        x, targets = normalise(inputs, data.spec), one_hot(labels, 10)
+        z_t = model.forward(teacher, x)[0].logits
+        losses = {
+            "hard": lambda z: 0.3 * cross_entropy(z, targets),
+            "kd": lambda z: 0.5 * terms["kd"](z, z_t, targets),
+            "logits": lambda z: 0.1 * terms["logits"](z, z_t, targets),
+        }
 
-        squares = [jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(value)(params))]
-        return float(jnp.sqrt(sum(squares)))
+        def values(params):
+            z = model.forward({"params": params, **collections}, x, train=True)[0].logits
+            return {name: jnp.mean(loss(z)) for name, loss in losses.items()}
 
-    expected = {
-        "hard": part(lambda z: 0.3 * cross_entropy(z, targets)),
-        "kd": part(lambda z: 0.5 * terms["kd"](z, z_t, targets)),
-        "logits": part(lambda z: 0.1 * terms["logits"](z, z_t, targets)),
-    }
+        each = jax.jacrev(values)(params)
+        squares = lambda g: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(g))  # noqa: E731
+        return {name: jnp.sqrt(squares(g)) for name, g in each.items()}
+
+    teacher = tiny_runs.teacher()[1].variables
+    expected = norms(params, teacher, data.train.inputs, data.train.labels)
     found = diary.records[-1]["gradients"]
     assert found.keys() == expected.keys()
     for name, norm in expected.items():
-        assert found[name][0] == pytest.approx(norm, rel=1e-4)
+        assert found[name][0] == pytest.approx(float(norm), rel=1e-4)
 
 
 def test_gradient_norms_can_be_left_out():
@@ -325,7 +326,7 @@ def test_gradient_norms_can_be_left_out():
 def dot(delta):
     optim = Optim(name="dot", learning_rate=0.05, momentum=0.8, weight_decay=0.01, dot_delta=delta)
     terms = {"kd": KD(temperature=2.0, weight=0.7), "logits": LogitRegression(weight=0.1)}
-    return dataclasses.replace(STAGE, optim=optim, terms=terms, epochs=2)
+    return dataclasses.replace(PLAIN, optim=optim, terms=terms, epochs=2)
 
 
 def test_without_a_difference_two_momenta_are_one():
