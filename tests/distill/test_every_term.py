@@ -14,6 +14,21 @@ from made_lessons import lesson, own
 from kd_jax.distill import TERMS
 
 each_term = pytest.mark.parametrize("term", TERMS.values(), ids=TERMS.keys())
+# What needs a program of its own: each term is held to one of these by the fast tests, in turn, and
+# to all of them by the slow ones.
+EAGER, HALF, SPREAD, SEEDS = range(4)
+
+
+def in_turn(which):
+    """The terms, of which those are fast whose turn it is."""
+    turns = enumerate(TERMS.items())
+    return pytest.mark.parametrize(
+        "term",
+        [
+            pytest.param(term, id=name, marks=[pytest.mark.slow] * (i % 4 != which))
+            for i, (name, term) in turns
+        ],
+    )
 
 
 EPOCHS = (0.5, 99.5)  # some of a term may be trained before the rest
@@ -77,7 +92,7 @@ def test_the_student_and_what_the_term_trains_learn_from_it(term):
     assert min(jax.tree.leaves(by_params), default=1) > 0
 
 
-@each_term
+@in_turn(EAGER)
 def test_jit_computes_the_same(term):
     given, carried = lesson(), carried_by(term)
     np.testing.assert_allclose(
@@ -85,7 +100,7 @@ def test_jit_computes_the_same(term):
     )
 
 
-@each_term
+@in_turn(HALF)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 def test_half_precision_stays_finite(term, dtype):
     loss, gradients = compiled(term, carried_by(term), lesson(dtype))
@@ -108,11 +123,12 @@ def test_equal_networks_stay_finite(term):
     given = lesson()
     if not term.logits_alone:
         pytest.skip("the two differ in width")
-    same = dataclasses.replace(given, teacher=given.student)
+    said = dataclasses.replace(given.teacher, logits=given.student.logits)
+    same = dataclasses.replace(given, teacher=said)
     chex.assert_tree_all_finite(compiled(term, carried_by(term), same))
 
 
-@each_term
+@in_turn(SPREAD)
 def test_one_device_and_eight_compute_the_same(term):
     given, carried = lesson(), carried_by(term)
     mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
@@ -123,7 +139,7 @@ def test_one_device_and_eight_compute_the_same(term):
     close(together, compiled(term, carried, given))
 
 
-@each_term
+@in_turn(SEEDS)
 def test_seeds_run_in_one_program(term):
     given = [lesson(), lesson(scale=0.5)]
     carried = [carried_by(term, seed) for seed in (0, 1)]
