@@ -16,6 +16,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import chex
 import jax
+import numpy as np
 import pytest
 
 chex.set_n_cpu_devices(8)
@@ -42,6 +43,22 @@ def _hasty():
     from kd_jax import latency
 
     latency.SECONDS = 0.01
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Reports without latencies of their own and without the likeness of features: programs of each
+    network, for tests that read neither."""
+    from kd_jax import cka, latency, sparse
+
+    once = latency.Latency(median_ms=1.0, low_ms=1.0, high_ms=1.0, runs=1)
+
+    def measure(networks, inputs, seconds=None):
+        return {name: {str(size): once for size in inputs} for name in networks}
+
+    monkeypatch.setattr(latency, "measure", measure)
+    monkeypatch.setattr(sparse, "measure", lambda *_: {})
+    monkeypatch.setattr(cka, "places", lambda count: np.zeros((0, 0), np.int32))
 
 
 @pytest.fixture(autouse=True, scope="module")

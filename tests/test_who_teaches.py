@@ -259,6 +259,7 @@ def test_what_stages_need_and_the_peers_that_they_become():
         several(stages=stages | {"distill": unknown})
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_from_the_experiment_to_the_table(tmp_path, together):
     run = pipeline.prepare(several(together=together), tmp_path, Silent())
