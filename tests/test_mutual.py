@@ -32,7 +32,10 @@ STAGE = dataclasses.replace(
     peer_models=("teacher",),
     hard_weight=0.8,
     terms={"kd": KD(temperature=2.0, weight=0.7)},
+    epochs=4,
+    gradient_norms=False,  # but where they are read: they are a program as large as a step's
 )
+SILENT = {"kd": KD(temperature=2.0, weight=1e-12)}  # of one program with STAGE
 
 
 def fit(stage=STAGE, model=PAIR, **given):
@@ -45,9 +48,8 @@ def close(a, b):
 
 
 def test_without_terms_each_learns_alone_and_the_first_as_a_student_does():
-    stage = dataclasses.replace(STAGE, terms={})
-    network = rest(fit(stage)[0])
-    plain = dataclasses.replace(stage, taught_by="teacher", peer_models=())
+    network = rest(fit(dataclasses.replace(STAGE, terms=SILENT))[0])
+    plain = dataclasses.replace(STAGE, terms={}, taught_by="teacher", peer_models=())
     alone = rest(tiny_runs.fit(plain, ONE, teacher=None)[0])
     close(first(network), alone)
     other = rest(tiny_runs.fit(plain, OTHER, teacher=None)[0])
@@ -75,35 +77,41 @@ def test_the_parts_of_a_step_are_sums_over_all_by_hand():
     settings = dataclasses.replace(prepared.settings, seed=prepared.seeds[0])
     arrays = (jnp.asarray(x[:16]) for x in (data.train.ids, data.train.inputs, data.train.labels))
     batch = Batch(*arrays, weights=jnp.ones(16))
-    parts_of = jax.jit(step.loss_parts(prepared.program, settings, state, None, batch))
-    parts, (collections, metrics, _) = parts_of(state.params, {}, {})
+    parts_of = step.loss_parts(prepared.program, settings, state, None, batch)
 
-    x, y = normalise(batch.inputs, data.spec), one_hot(batch.labels, 10)
-    said, moved = [], []
-    for i, model in enumerate(models):
-        variables = part({"params": state.params, **state.collections}, f"member{i}")
-        outputs, updated = model.forward(variables, x, train=True)
-        said.append(outputs.logits)
-        moved.append(part(collections, f"member{i}"))
-        close(moved[-1], updated)
-    hard = [jnp.mean(cross_entropy(z, y)) for z in said]
+    def by_hand(params):
+        x, y = normalise(batch.inputs, data.spec), one_hot(batch.labels, 10)
+        variables = {"params": params, **state.collections}
+        views = [part(variables, f"member{i}") for i in range(3)]
+        outputs = [m.forward(v, x, train=True) for m, v in zip(models, views, strict=True)]
+        said = [found.logits for found, _ in outputs]
+        pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
+        heard = {
+            name: {(i, j): jnp.mean(terms[name](said[i], said[j], y)) / 2 for i, j in pairs}
+            for name in ("kd", "dkd", "mlkd")
+        }
+        hard = [jnp.mean(cross_entropy(z, y)) for z in said]
+        virtual = sum(jnp.mean(terms["virtual"](z, y)) for z in said)
+        return [moved for _, moved in outputs], heard, hard, virtual
+
+    both = jax.jit(lambda params: (parts_of(params, {}, {}), by_hand(params)))
+    (parts, (collections, metrics, _)), (moved, heard, hard, virtual) = both(state.params)
+    for i, updated in enumerate(moved):
+        close(part(collections, f"member{i}"), updated)
     np.testing.assert_allclose(parts["hard"], 0.8 * sum(hard), rtol=1e-4)
     np.testing.assert_allclose(metrics["hard"], hard[0], rtol=1e-4)
-    pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
-    for name in ("kd", "dkd", "mlkd"):
-        values = {(i, j): jnp.mean(terms[name](said[i], said[j], y)) / 2 for i, j in pairs}
+    for name, values in heard.items():
         factor = terms[name].weight * terms[name].factor(jnp.float32(0))
         np.testing.assert_allclose(parts[name], factor * sum(values.values()), rtol=1e-3)
         own = values[0, 1] + values[0, 2]
         np.testing.assert_allclose(metrics[name], own, rtol=1e-3)
-    virtual = sum(jnp.mean(terms["virtual"](z, y)) for z in said)
     np.testing.assert_allclose(parts["virtual"], 0.3 * virtual, rtol=1e-4)
 
 
 def test_nobody_is_taught_through_the_gradient_of_another():
     """What the first learns from the second does not move the second: its own loss does."""
     stage = dataclasses.replace(STAGE, hard_weight=0.0)
-    alone = dataclasses.replace(stage, terms={"kd": KD(weight=1e-12)}, hard_weight=0.8)
+    alone = dataclasses.replace(STAGE, terms=SILENT)
     assert tiny.differences(rest(fit(stage)[0]).params, rest(fit(alone)[0]).params)
     data = tiny.digits()
     prepared = jobs.prepare([stage], PAIR, data, None, (0,), 1)
@@ -113,36 +121,39 @@ def test_nobody_is_taught_through_the_gradient_of_another():
     arrays = (jnp.asarray(x[:16]) for x in (data.train.ids, data.train.inputs, data.train.labels))
     batch = Batch(*arrays, weights=jnp.ones(16))
     parts_of = step.loss_parts(prepared.program, settings, state, None, batch)
-    found = jax.jit(jax.grad(lambda params: parts_of(params, {}, {})[0]["kd"]))(state.params)
+    gradient = jax.grad(lambda params: parts_of(params, {}, {})[0]["kd"])
 
     x = normalise(batch.inputs, data.spec)
     variables = {"params": state.params, **state.collections}
     one, other = (part(variables, f"member{i}") for i in (0, 1))
-    z = OTHER.forward(other, x, train=True)[0].logits
 
     def loss(params):
+        z = OTHER.forward(other, x, train=True)[0].logits
         said = ONE.forward({**one, "params": params}, x, train=True)[0].logits
         return 0.7 * jnp.mean(STAGE.terms["kd"](said, z, z))
 
-    close(found["member0"], jax.grad(loss)(one["params"]))
+    both = jax.jit(lambda whole, one: (gradient(whole), jax.grad(loss)(one)))
+    found, expected = both(state.params, one["params"])
+    close(found["member0"], expected)
 
 
 def test_they_come_closer_to_each_other():
     def distance(terms):
-        network = rest(fit(dataclasses.replace(STAGE, epochs=4, terms=terms))[0])
+        network = rest(fit(dataclasses.replace(STAGE, terms=terms))[0])
         x = normalise(jnp.asarray(tiny.digits().test.inputs), tiny.digits().spec)
         say = lambda v: [z.logits for z in PAIR.forward(v, x)[0].features["peers"]]  # noqa: E731
-        one, other = (jax.nn.softmax(z) for z in jax.vmap(say)(network.variables))
+        one, other = (jax.nn.softmax(z) for z in jax.jit(jax.vmap(say))(network.variables))
         return float(jnp.mean(jnp.abs(one - other)))
 
-    assert distance({"kd": KD(temperature=1.0, weight=20.0)}) < 0.8 * distance({})
+    assert distance({"kd": KD(temperature=1.0, weight=20.0)}) < 0.8 * distance(SILENT)
 
 
 def test_what_is_handed_on_measured_and_told(tmp_path):
     data = tiny.digits()
     given = {"seeds": (0, 1), "devices": 1}
     store, diary = Store(tmp_path), tiny_runs.Diary()
-    network = stages.run(STAGE, PAIR, data, store=store, report=diary, **given)
+    told = dataclasses.replace(STAGE, gradient_norms=True)
+    network = stages.run(told, PAIR, data, store=store, report=diary, **given)
     assert network.params["hidden"]["kernel"].shape == (2, 64, 8)
     assert store.load().params.keys() == network.params.keys()
     record = diary.records[-1]
@@ -155,7 +166,7 @@ def test_what_is_handed_on_measured_and_told(tmp_path):
 
 
 def test_they_go_on_where_they_were_stopped(tmp_path):
-    stage = dataclasses.replace(STAGE, epochs=3, ema=0.9)
+    stage = dataclasses.replace(STAGE, ema=0.9)
     whole, _ = fit(stage)
     state, _, _ = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", stage, model=PAIR, teacher=None)
     assert not tiny.differences(state, whole)
@@ -235,10 +246,11 @@ def several():
     base = experiment(assistant=MLP(widths=(6,)))
     peers = {"taught_by": "peers", "peer_models": ("teacher", "assistant", "student")}
     mutually = dataclasses.replace(base.stages["distill"], teacher="", **peers)
+    prune = dataclasses.replace(base.stages["prune"], start="distill", gradient_norms=False)
     stages = {
         "train": base.stages["train"],
         "distill": mutually,
-        "prune": dataclasses.replace(base.stages["prune"], start="distill"),
+        "prune": prune,
     }
     return dataclasses.replace(base, stages=stages)
 
@@ -256,6 +268,7 @@ def test_one_stage_of_all_peers():
         assert members == [f"member{i}" for i in range(4)] * bool(members)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_from_the_experiment_to_the_table(tmp_path, together):
     run = pipeline.prepare(dataclasses.replace(several(), together=together), tmp_path, Silent())
