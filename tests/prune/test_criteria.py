@@ -45,6 +45,18 @@ KEEP = {  # n − round(n·s) of n = 90, 360, 24 and of their sum, worked out by
 }
 
 each_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA.keys())
+
+
+def some_criteria(*fast):
+    """All of them, those but some by the slow tests alone: what needs programs of its own, and has
+    little to do with which criterion it is."""
+    each = [
+        pytest.param(criterion, id=name, marks=[pytest.mark.slow] * (name not in fast))
+        for name, criterion in CRITERIA.items()
+    ]
+    return pytest.mark.parametrize("criterion", each)
+
+
 ALLOCATIONS = ("layer", "global", "threshold")
 each_allocation = pytest.mark.parametrize("allocation", ALLOCATIONS)
 
@@ -199,18 +211,25 @@ def test_what_is_pruned_never_comes_back(criterion, allocation):
     assert sum(_counts(masks)) < 474
 
 
+close = functools.partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-6)
+
+
+@some_criteria("magnitude", "random", "taylor", "synflow", "wanda")
+def test_scores_are_the_same_under_jit(criterion):
+    inputs = _inputs()
+    close(criterion(_taught(criterion, _evidence(*inputs))), _scored(criterion, *inputs))
+
+
 @each_criterion
-def test_scores_are_the_same_under_jit_and_in_each_vmapped_seed(criterion):
+def test_scores_are_the_same_in_each_vmapped_seed(criterion):
     inputs = [_inputs(seed) for seed in range(3)]
     score = _program(criterion)
     apart = [score(*x) for x in inputs]
-    close = functools.partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-6)
-    close(criterion(_taught(criterion, _evidence(*inputs[0]))), apart[0])
     stack = lambda trees: jax.tree.map(lambda *xs: jnp.stack(xs), *trees)  # noqa: E731
     close(jax.vmap(score)(*map(stack, zip(*inputs, strict=True))), stack(apart))
 
 
-@each_criterion
+@some_criteria("magnitude", "fisher", "wanda")
 @pytest.mark.parametrize(
     "allocation",
     [pytest.param(a, marks=[pytest.mark.slow] * (a != "global")) for a in ALLOCATIONS],
