@@ -19,8 +19,8 @@ from kd_jax.state import rest
 HERE = Path(__file__).resolve().parent
 
 
-def both(folder, what, devices=2):
-    """What the two hosts print, of so many devices each."""
+def both(folder, what, devices=2, stage="PRUNE"):
+    """What the two hosts print, of so many devices each, in a stage of `tiny_runs`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -28,7 +28,7 @@ def both(folder, what, devices=2):
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": path}
     running = [
         subprocess.Popen(
-            [sys.executable, "two_hosts.py", address, index, folder, what, str(devices)],
+            [sys.executable, "two_hosts.py", address, index, folder, what, str(devices), stage],
             cwd=HERE,
             env=environment,
             stdout=subprocess.PIPE,
@@ -42,6 +42,7 @@ def both(folder, what, devices=2):
     return [text.strip().splitlines()[-1] for text, _ in said]
 
 
+@pytest.mark.slow  # the other tests hold each part of it
 def test_two_hosts_stop_and_go_on_and_end_like_one(tmp_path):
     stopped = both(tmp_path, "stop")
     assert stopped == ["True 2 4 [('', 12, 0)]"] * 2
@@ -54,15 +55,25 @@ def test_two_hosts_stop_and_go_on_and_end_like_one(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_two_devices_train_the_same_on_one_host_or_on_two_bit_for_bit(tmp_path):
+def test_both_save_when_one_is_told_to_stop_and_end_like_one_bit_for_bit(tmp_path):
     """A sum of two numbers has no order; of more devices, hosts sum in another one."""
-    assert both(tmp_path, "go_on", devices=1) == ["True 2 2 [('', 12, 0)]"] * 2
-    alone = rest(tiny_runs.fit(tiny_runs.PRUNE, devices=2)[0])
-    found, known = (dict(x.variables) | {"masks": x.masks} for x in (Store(tmp_path).load(), alone))
+    first, second = both(tmp_path, "tell", devices=1, stage="QUIET")
+    assert first == second
+    assert first.startswith("143 : saved at step ")
+    step = int(first.split()[5])
+    assert step >= 6
+    assert Store(tmp_path).facts() is None
+    went_on = both(tmp_path, "go_on", devices=1, stage="QUIET")
+    assert went_on == [f"True 2 2 [('', 12, {step})]"] * 2
+    store = Store(tmp_path)
+    assert [record["epoch"] for record in store.history()] == [1, 2, 3]
+    alone = rest(tiny_runs.fit(tiny_runs.QUIET, devices=2)[0])
+    found, known = (dict(x.variables) | {"masks": x.masks} for x in (store.load(), alone))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(known), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_both_save_and_end_when_one_is_told_to_stop(tmp_path):
     first, second = both(tmp_path, "tell")
     assert first == second

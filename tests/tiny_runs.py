@@ -1,5 +1,6 @@
 """Short stages for the tests of training as a whole."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -34,6 +35,7 @@ PRUNE = Prune(
     sparsity=0.8,
     schedule=Iterative(rounds=5),
 )
+QUIET = dataclasses.replace(PRUNE, gradient_norms=False)  # those are a program as large as a step's
 DISTILL = Distill(epochs=1, batch=16, optim=Optim(learning_rate=0.05), terms=PRUNE.terms)
 TRAIN = Train(epochs=1, batch=16, optim=Optim(learning_rate=0.05))
 

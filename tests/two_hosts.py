@@ -1,5 +1,5 @@
 """One of two hosts, as a process: `python two_hosts.py ADDRESS INDEX FOLDER stop|tell|go_on
-DEVICES`: it fails amid its steps; the second one is told to stop; or both go on."""
+DEVICES STAGE`: it fails amid its steps; the second one is told to stop; or both go on."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ import jax
 
 from kd_jax import hosts
 
-address, index, folder, what, devices = sys.argv[1:]
+address, index, folder, what, devices, stage = sys.argv[1:]
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", int(devices))
 assert hosts.join(["run", "--hosts", f"{address},2,{index}", "digits"]) == ["run", "digits"]
@@ -30,7 +30,8 @@ store = Store(Path(folder))
 seconds = 1e9 if what == "tell" else 0.0
 try:
     with stopping.listening():
-        tiny_runs.fit(tiny_runs.PRUNE, devices=0, store=store, save_seconds=seconds, report=report)
+        given = {"devices": 0, "store": store, "save_seconds": seconds, "report": report}
+        tiny_runs.fit(getattr(tiny_runs, stage), **given)
 except tiny_runs.Stopped:
     store.close()
 except stopping.Stop as stop:
