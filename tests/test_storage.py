@@ -13,13 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # With a limit on the size of any file, what is too large fails to be written.
 LIMITED = """
 import resource, sys
+from kd_jax import latency
 from kd_jax.cli import main
+latency.SECONDS = 0.01
 if sys.argv[1] != "none":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """
 RUN = ("run", "digits", "--only", "train", "--seeds", "1", "--checkpoint-seconds", "0.1")
 SHORT = (*RUN, "--train.epochs", "10")
+# Of 9,600 weights, and soon compiled.
+SMALL = ("--teacher.widths", "128", "--teacher.dropout", "0", "--train.augment.shift", "0")
 
 
 def command(*words, limit="none"):
@@ -34,8 +38,9 @@ def command(*words, limit="none"):
     return done.returncode, done.stdout, done.stderr
 
 
-def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, limit="none"):
-    status, _, error = command(*SHORT, "--out", out, limit=limit)
+def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, flags=(), limit="none"):
+    words = (*SHORT, *flags, "--out", out)
+    status, _, error = command(*words, limit=limit)
     assert status == 2, error
     (folder,) = out.iterdir()
     steps = folder / "train" / "seeds-0" / "steps"
@@ -44,14 +49,14 @@ def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, limit="none
     assert error.count("\n") == 1  # nothing of any library
     assert not list(steps.glob("[0-9]")), "what could not be written counts as written"
     repair()
-    status, shown, error = command(*SHORT, "--out", out)
+    status, shown, error = command(*words)
     assert (status, error) == (0, "")
     assert "train (seed 0): done in " in shown
 
 
 def test_a_file_that_can_not_be_written_whole(tmp_path):
     check_that_it_fails_in_one_line_and_goes_on(
-        tmp_path / "runs", "File too large", lambda: None, limit=50_000
+        tmp_path / "runs", "File too large", lambda: None, SMALL, limit=20_000
     )
 
 
@@ -68,6 +73,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.slow  # but for the reason, as where a file can't be written whole
 def test_a_disk_that_is_full(small_disk):
     def repair():
         words = ["mount", "-o", "remount,size=50m", str(small_disk)]
@@ -101,7 +107,7 @@ def started(*words):
 
 
 def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_taken(tmp_path):
-    words = (*RUN, "--train.epochs", "3000", "--out", tmp_path)
+    words = (*RUN, *SMALL, "--train.epochs", "3000", "--out", tmp_path)
     with started(*words) as process:
         while len(steps_of(tmp_path)) < 2:
             assert process.poll() is None
