@@ -18,7 +18,8 @@ from kd_jax.quantize.network import INPUTS, QUANTISED, WEIGHTS, codes_of, grids
 from kd_jax.tree import named_leaves
 
 COMMON = {"batch": 32, "optim": Optim(learning_rate=0.05, weight_decay=1e-3)}
-TRAINED = {"epochs": 2, "teacher": "train", "terms": {"kd": KD()}, **COMMON}
+QUIET = {"gradient_norms": False}  # a program as large as a step's
+TRAINED = {"epochs": 2, "teacher": "train", "terms": {"kd": KD()}, **QUIET, **COMMON}
 STAGES = {
     "train": Train(epochs=2, **COMMON),
     "prune": Prune(epochs=2, start="train", sparsity=0.5, **COMMON),
@@ -27,7 +28,7 @@ STAGES = {
     "shared": Quantize(start="prune", bits=3, values="codebook", inputs=8, **TRAINED),
     "found": Quantize(start="train", size=0.4, per="tensor", **COMMON),
     "after": Prune(epochs=1, start="as_is", sparsity=0.75, **COMMON),
-    "distil": Distill(epochs=1, start="after", teacher="as_is", **COMMON),
+    "distil": Distill(epochs=1, start="after", teacher="as_is", **QUIET, **COMMON),
 }
 SEEDS = (0, 1)
 
@@ -107,6 +108,7 @@ def test_a_size_is_kept_and_bits_differ_with_what_they_cost(run):
     assert bytes_ <= 0.4 * size.dense_bytes(plain.params, plain.collections)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_it_says_is_what_its_kept_network_says(run):
     """Evaluated anew from disk, as a model like any other; and the report has its row."""
     results = summary.summarise(run, "python run.py run tiny", Silent())
