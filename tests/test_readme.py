@@ -22,7 +22,16 @@ def test_there_is_no_block_that_no_test_runs():
     assert len(PYTHON) == 5  # cut channels, fuse, a Linen module, an NNX module, a plain function
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=["channels", "fuse", "linen", "nnx", "function"])
+# Each is a training of its own. What a Linen module does, nearly all tests do.
+SLOW = ("fuse", "linen")
+IDS = ["channels", "fuse", "linen", "nnx", "function"]
+BLOCKS_OF_PYTHON = [
+    pytest.param(block, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+    for block, name in zip(PYTHON, IDS, strict=True)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS_OF_PYTHON)
 def test_python_block(block, capsys):
     assert len([line for line in block.splitlines() if line.strip()]) <= 30
     exec(compile(block, "README.md", "exec"), {})
@@ -51,20 +60,33 @@ def test_first_two_blocks_are_the_main_job_and_the_tests():
 
 
 COMMANDS = [line for block in SHELL[2:] for line in block.splitlines() if line.strip()]
-# Each that trains takes the better part of a minute: the first does so always.
+# Each that trains takes the better part of a minute.
 TRAINING = [line for line in COMMANDS if "--smoke" in line]
-COMMANDS = [
-    pytest.param(line, id=line, marks=pytest.mark.slow) if line in TRAINING[1:] else line
-    for line in COMMANDS
-]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_other_commands(command, tmp_path, monkeypatch, capsys):
+def words(command):
     program, *arguments = shlex.split(command)
     assert (program, arguments[0]) == ("python", "run.py")
-    if "--smoke" in arguments:
-        arguments += ["--devices", "1"]
+    return arguments + ["--devices", "1"] * ("--smoke" in arguments)
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_commands_that_train_begin_to(command, call, tmp_path, monkeypatch):
+    """All that may be wrong with a command is told before."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match="training has begun"):
+        call(*words(command)[1:])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(line, id=line, marks=[pytest.mark.slow] * (line in TRAINING))
+        for line in COMMANDS
+    ],
+)
+def test_other_commands(command, tmp_path, monkeypatch, capsys):
+    arguments = words(command)
     monkeypatch.chdir(tmp_path)
     try:
         status = cli.main(arguments[1:])
