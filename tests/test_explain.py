@@ -52,6 +52,8 @@ def test_curves_of_layers_say_what_a_cut_costs(run):
     # Three batches are an epoch: all examples, in any order.
     shown = data.train.inputs[:96], data.train.labels[:96]
     inputs, targets = normalise(jnp.asarray(shown[0]), data.spec), one_hot(shown[1], 10)
+    say = lambda v: run.model("train").forward(v, inputs)[0].logits  # noqa: E731
+    loss = jax.jit(lambda v: jnp.mean(cross_entropy(say(v), targets)))
     sizes = {"classifier/kernel": 120, "dense1/kernel": 1024, "dense2/kernel": 192}
     for layer, k in (("dense1/kernel", 3), ("classifier/kernel", 5)):
         losses = []
@@ -61,8 +63,7 @@ def test_curves_of_layers_say_what_a_cut_costs(run):
             keep = {layer: sizes[layer] - round(sizes[layer] * (0.6 if k == 3 else 0.8))}
             masks = cut(STRUCTURES["weights"], jax.tree.map(jnp.abs, params), masks, keep)
             variables = {**network.collections, "params": apply(masks, params)}
-            said = run.model("train").forward(variables, inputs)[0].logits
-            losses.append(float(jnp.mean(cross_entropy(said, targets))))
+            losses.append(float(loss(variables)))
         row = found.names.index(layer)
         np.testing.assert_allclose(found.losses[row, k], np.mean(losses), rtol=1e-4)
     assert np.ptp(found.losses[:, 0]) == 0

@@ -15,14 +15,17 @@ from kd_jax.models.vit import ViT
 
 def network(model, shape, zeros=0.9):
     """A model's variables with so many zeros in each kernel, and two inputs."""
-    x = jax.random.normal(jax.random.key(1), (2, *shape))
-    variables = model.init(jax.random.key(0), x)
 
-    def leaf(path, w):
+    def leaf(w):
         drop = jax.random.uniform(jax.random.key(w.size), w.shape) < zeros
         return jnp.where(drop, 0, w) if w.ndim > 1 else w
 
-    return jax.tree_util.tree_map_with_path(leaf, variables), x
+    @jax.jit
+    def drawn():
+        x = jax.random.normal(jax.random.key(1), (2, *shape))
+        return jax.tree.map(leaf, model.init(jax.random.key(0), x)), x
+
+    return drawn()
 
 
 MODELS_HERE = {
@@ -43,7 +46,7 @@ def test_sparse_equals_dense(name):
     assert len(layers) == {"mlp": 3, "vit": 7, "conv": 1}[name]
     less = sparse.compress(variables, layers)
     run = jax.jit(lambda v, x: sparse.sparse(model).forward(v, x)[0].logits)
-    expected = model.forward(variables, x)[0].logits
+    expected = jax.jit(model.forward)(variables, x)[0].logits
     np.testing.assert_allclose(run(less, x), expected, rtol=1e-5, atol=1e-5)
     kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(less, is_leaf=sparse._is_sparse)}
     assert "BCSR" in kinds

@@ -180,7 +180,7 @@ def test_scores_of_many_networks_in_one_program_are_those_one_by_one(name):
 )
 def test_units_in_another_order_have_the_same_scores(name, net):
     model, structure, variables, batches = drawn(net)
-    run = lambda v: scores(structure, v, name, KEY, batches, mean_entropy(model), model)  # noqa: E731
+    run = jax.jit(lambda v: scores(structure, v, name, KEY, batches, mean_entropy(model), model))
     order = {g.name: np.random.default_rng(1).permutation(g.size) for g in structure.groups}
     places = {key: np.arange(n) for key, n in _axes(variables)}
     for group in structure.groups:
@@ -206,7 +206,8 @@ def _axes(variables):
 @pytest.mark.parametrize("name", ["hessian", "activation"])
 def test_heads_and_hidden_units_have_scores(name):
     model, structure, variables, batches = drawn("fused_heads")
-    found = scores(structure, variables, name, KEY, batches, mean_entropy(model), model)
+    run = jax.jit(lambda v: scores(structure, v, name, KEY, batches, mean_entropy(model), model))
+    found = run(variables)
     assert found.keys() == {group.name for group in structure.groups}
     for group in structure.groups:
         assert found[group.name].shape == (group.size,)

@@ -51,8 +51,8 @@ def test_integers_say_what_floats_on_grids_say(name):
     run = jax.jit(integer(it).forward)
     spread = np.std(floats)
     np.testing.assert_allclose(run(whole, inputs)[0].logits, floats, atol=1e-3 * spread)
-    plain = model.forward(jax.jit(model.init)(jax.random.key(1), inputs), inputs)[0].logits
-    np.testing.assert_allclose(plain, floats, atol=0.5 * spread)
+    plain = jax.jit(lambda: model.forward(model.init(jax.random.key(1), inputs), inputs))
+    np.testing.assert_allclose(plain()[0].logits, floats, atol=0.5 * spread)
     text = run.lower(whole, inputs).as_text()
     assert ("i32>" in text and "xi8>" in text) or name == "recurrent"
 
@@ -78,7 +78,8 @@ def test_a_network_at_rest_stays_there_and_features_are_tapped():
 
 def test_training_moves_statistics_and_not_grids():
     it, variables = network(tiny.convnet())
-    _, updated = it.forward(variables, INPUTS, train=True, key=jax.random.key(0))
+    step = jax.jit(lambda v: it.forward(v, INPUTS, train=True, key=jax.random.key(0)))
+    _, updated = step(variables)
     assert np.any(
         updated["batch_stats"]["norm"]["mean"] != variables["batch_stats"]["norm"]["mean"]
     )
@@ -92,7 +93,7 @@ def test_learned_scales_have_gradients_and_others_none():
         said, _ = it.forward({**variables, "params": params}, INPUTS, train=True)
         return jnp.sum(jnp.sin(said.logits))
 
-    grads = jax.grad(loss)(variables["params"])
+    grads = jax.jit(jax.grad(loss))(variables["params"])
     scales = named_leaves(grads[QUANTISED])
     assert len(scales) == 4
     assert all(np.any(np.asarray(g) != 0) for g in scales.values())
