@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from tiny_runs import DISTILL, PRUNE, TRAIN, fit, taught
+from tiny_runs import DISTILL, QUIET, TRAIN, fit, taught
 
 from kd_jax import freezing
 from kd_jax.config import Train
@@ -61,9 +61,8 @@ def test_the_norm_of_the_gradient_is_of_what_is_trained():
 
 def test_dot_takes_it_too():
     optim = Optim(name="dot", learning_rate=0.05, weight_decay=0.1)
-    stage = dataclasses.replace(
-        DISTILL, optim=optim, freeze=HEAD_ALONE, terms={"kd": KD(temperature=2.0)}
-    )
+    given = {"terms": {"kd": KD(temperature=2.0)}, "gradient_norms": False}
+    stage = dataclasses.replace(DISTILL, optim=optim, freeze=HEAD_ALONE, **given)
     state, _ = fit(stage, start=begun())
     np.testing.assert_array_equal(
         state.params["hidden"]["kernel"], begun().params["hidden"]["kernel"]
@@ -89,7 +88,7 @@ def test_everything_may_be_frozen():
 
 
 def test_pruning_makes_zeros_of_frozen_weights_and_nothing_else():
-    stage = dataclasses.replace(PRUNE, freeze=("hidden",), ema=None)
+    stage = dataclasses.replace(QUIET, freeze=("hidden",), ema=None)
     state, _ = fit(stage, start=begun())
     kernel, mask = state.params["hidden"]["kernel"], state.masks["hidden"]["kernel"]
     assert 0 < np.sum(~mask) < mask.size
