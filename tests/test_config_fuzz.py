@@ -69,7 +69,14 @@ def harmed(raw, rng):
     return bytes(found)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits_shrink", "digits_quantize", "digits_fuse"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits",
+        "digits_shrink",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("digits_quantize", "digits_fuse")),
+    ],
+)
 def test_a_config_is_read_whole_or_refused(tmp_path, name):
     rng, path = random.Random(name), tmp_path / "config.json"
     data = to_data(cli.preset(name))

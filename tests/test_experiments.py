@@ -48,6 +48,10 @@ def test_an_experiment_says_what_it_is(name):
 ONE = [n for n in cli.names() if not n.startswith("cifar100_") or n == "cifar100_resnet56_resnet20"]
 
 
+# Of the zoos, digits' has the same stages.
+ONE = [pytest.param(n, marks=[pytest.mark.slow] * (n == "cifar10_kd_zoo")) for n in ONE]
+
+
 @pytest.mark.parametrize("name", ONE)
 def test_an_experiment_can_run_as_it_is(name):
     """Its models take its data, its batches fit, its schedules are long enough."""

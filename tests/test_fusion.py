@@ -252,7 +252,7 @@ STAGES = staged(
     vote=Fuse(of=("train", "other", "a"), how="vote"),
     soup=Fuse(of=("a", "b"), how="soup"),
     every=Fuse(of=("a", "b"), across="seeds", shares=(3.0, 1.0)),
-    back=Distill(teacher="vote", **COMMON),
+    back=Distill(teacher="vote", gradient_norms=False, **COMMON),
     after=Prune(start="soup", sparsity=0.75, **COMMON),
 )
 
