@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
@@ -100,6 +101,10 @@ def split(arguments: list[str]) -> list[Given]:
     return given
 
 
+# Of few classes, and asked for each field of each stage.
+_hints = functools.cache(get_type_hints)
+
+
 def known(node: Any, prefix: str = "") -> dict[str, Any]:
     """{dotted name: its type, or the table of its variants} of all that flags can set. The stages
     stand at the top."""
@@ -107,7 +112,7 @@ def known(node: Any, prefix: str = "") -> dict[str, Any]:
         named = {k: v for name in node for k, v in known(node[name], f"{prefix}{name}.").items()}
         return named | {name: PRESETS for name in node if isinstance(node[name], Distill)}
     found: dict[str, Any] = {}
-    kinds = get_type_hints(type(node))
+    kinds = _hints(type(node))
     for field in dataclasses.fields(node):
         child, here = getattr(node, field.name), f"{prefix}{field.name}"
         table = field.metadata.get("variants")
