@@ -10,7 +10,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs, many
+from kd_jax import jobs, many, pieces
 from kd_jax.config import Prune
 from kd_jax.errors import UsageError
 from kd_jax.prune import CRITERIA, Cubic, GraSP, Iterative, OneShot, Taylor
@@ -183,7 +183,28 @@ def at_step_four(**changes):
     return dataclasses.replace(PRUNE, schedule=OneShot(at=0.5), **changes)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+def first_masks(stage, **given):
+    """The masks that a stage begins with, before its first step. No step is taken, nor compiled."""
+    original, masks = pieces.Runner.change, []
+
+    def change(self, step, state, event):
+        masks.append(original(self, step, state, event).masks)
+        raise tiny_runs.Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces.Runner, "change", change)
+        with pytest.raises(tiny_runs.Stopped):
+            tiny_runs.fit(stage, **given)
+    return masks[0]
+
+
+# test_learning has those that are trained, and prune/ the masks of each.
+FAST = ("magnitude", "grasp", "sparsegpt")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in CRITERIA]
+)
 def test_every_criterion_prunes_exactly(name):
     state, _ = tiny_runs.fit(at_step_four(criterion=CRITERIA[name]))
     assert pruned(state.masks, 1) == {"classifier/kernel": 56, "hidden/kernel": 358}
@@ -198,16 +219,19 @@ def gradient_by_hand(stage, seed, steps):
     variables = jax.tree.map(lambda x: x[0], rest(prepared.begin(None)).variables)
     order = prepared.compiled.order(prepared.settings, prepared.seeds, 0, prepared.resident)[0]
 
-    def loss(params, rows):
-        inputs = data.train.inputs[rows].astype(np.float32)
-        spec = data.spec
-        inputs = (inputs / spec.scale - np.asarray(spec.mean)) / np.asarray(spec.std)
+    def loss(params, inputs, labels):
         logits = model.forward({**variables, "params": params}, inputs, train=True)[0].logits
-        return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(16), data.train.labels[rows]])
+        return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(16), labels])
 
+    def normalised(rows):
+        spec, inputs = data.spec, data.train.inputs[rows].astype(np.float32)
+        return (inputs / spec.scale - np.asarray(spec.mean)) / np.asarray(spec.std)
+
+    gradient = jax.jit(jax.grad(loss))
+    order = np.asarray(order)
     grads = [
-        jax.grad(loss)(variables["params"], np.asarray(order[16 * i : 16 * (i + 1)]))
-        for i in range(steps)
+        gradient(variables["params"], normalised(rows), data.train.labels[rows])
+        for rows in order[: 16 * steps].reshape(steps, 16)
     ]
     return variables["params"], jax.tree.map(lambda *g: sum(g) / steps, *grads)
 
@@ -215,28 +239,28 @@ def gradient_by_hand(stage, seed, steps):
 @pytest.mark.parametrize("batches", [1, 3])
 def test_the_gradient_is_that_of_the_batches_of_the_next_steps(batches):
     stage = dataclasses.replace(PRUNE, criterion=Taylor(batches=batches), schedule=OneShot())
-    state, _ = tiny_runs.fit(stage, seeds=(4,))
+    masks = first_masks(stage, seeds=(4,))
     params, grads = gradient_by_hand(stage, 4, batches)
     for name in ("hidden", "classifier"):
         score = np.abs(np.asarray(params[name]["kernel"] * grads[name]["kernel"]))
-        mask = np.asarray(state.masks[name]["kernel"][0])
+        mask = np.asarray(masks[name]["kernel"][0])
         assert score[mask].min() >= score[~mask].max()
 
 
 def test_numbers_of_a_criterion_are_swept_in_one_program():
-    stages = [at_step_four(criterion=GraSP(temperature=t)) for t in (1.0, 200.0)]
-    state, _ = tiny_runs.fit(stages)
-    masks = []
+    begun = dataclasses.replace(PRUNE, schedule=OneShot())
+    stages = [dataclasses.replace(begun, criterion=GraSP(temperature=t)) for t in (1.0, 200.0)]
+    together, masks = first_masks(stages), []
     for index, stage in enumerate(stages):
-        alone, _ = tiny_runs.fit(stage)
-        one = many.of_variant(state.masks, index, 2)
-        assert not tiny.differences(one, alone.masks)
-        masks.append(alone.masks)
+        alone = first_masks(stage)
+        one = many.of_variant(together, index, 2)
+        assert not tiny.differences(one, alone)
+        masks.append(alone)
     assert tiny.differences(*masks)
 
 
 def test_a_teacher_takes_part_in_the_score():
     scores = {"criterion": Taylor(), "schedule": OneShot()}
-    taught, _ = tiny_runs.fit(dataclasses.replace(tiny_runs.PRUNE, **scores))
-    alone, _ = tiny_runs.fit(dataclasses.replace(tiny_runs.PRUNE, teacher="", terms={}, **scores))
-    assert tiny.differences(taught.masks, alone.masks)
+    taught = first_masks(dataclasses.replace(tiny_runs.PRUNE, **scores))
+    alone = first_masks(dataclasses.replace(tiny_runs.PRUNE, teacher="", terms={}, **scores))
+    assert tiny.differences(taught, alone)
