@@ -9,7 +9,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import jobs
+from kd_jax import jobs, stages
 from kd_jax.augment import Augment
 from kd_jax.checkpoint import Store
 from kd_jax.distill import KD
@@ -20,14 +20,28 @@ STAGE = dataclasses.replace(
     tiny_runs.DISTILL, epochs=3, augment=Augment(shift=1), hard_weight=0.3, replay="float32"
 )
 ONLINE = dataclasses.replace(STAGE, replay="off")
-MIXED = dataclasses.replace(STAGE, augment=Augment(shift=1, mixup=0.4))
+MIXED = dataclasses.replace(STAGE, augment=Augment(mixup=0.4))
+
+
+def begin(stage, **given):
+    """Begins a stage, which opens the folder of what is replayed, and takes no step."""
+
+    def stop(*_):
+        raise tiny_runs.Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "fit", stop)
+        with pytest.raises(tiny_runs.Stopped):
+            tiny_runs.fit(stage, **given)
 
 
 def outcome(result):
     return [np.asarray(leaf) for leaf in tiny.jax.tree.leaves(result[0].params)]
 
 
-@pytest.mark.parametrize("model", [tiny.perceptron, tiny.convnet])
+@pytest.mark.parametrize(
+    "model", [tiny.perceptron, pytest.param(tiny.convnet, marks=pytest.mark.slow)]
+)
 def test_replayed_training_is_online_training_bit_for_bit(tmp_path, model):
     online = tiny_runs.fit(ONLINE, model())
     recorded = tiny_runs.fit(STAGE, model(), replay=tmp_path)
@@ -76,34 +90,32 @@ def test_a_second_student_does_not_ask_the_teacher(tmp_path, monkeypatch):
     ],
 )
 def test_other_views_or_teachers_are_kept_apart(tmp_path, change):
-    tiny_runs.fit(STAGE, replay=tmp_path)
+    begin(STAGE, replay=tmp_path)
     given = dict(change)
     stage = given.pop("stage", STAGE)
     if "scale" in given:
         model, snapshot = tiny_runs.taught(2)
         params = tiny.jax.tree.map(lambda x: x * given["scale"], snapshot.params)
         given = {"teacher": (model, dataclasses.replace(snapshot, params=params))}
-    tiny_runs.fit(stage, replay=tmp_path, **given)
+    begin(stage, replay=tmp_path, **given)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_teachers_function_counts_not_only_its_numbers(tmp_path):
     stage = dataclasses.replace(STAGE, epochs=1)
-    tiny_runs.fit(stage, replay=tmp_path)
+    begin(stage, replay=tmp_path)
     model, snapshot = tiny_runs.taught(2)
 
     def doubled(variables, inputs, train=False, key=None):
         outputs, collections = model.forward(variables, inputs, train, key)
         return dataclasses.replace(outputs, logits=2 * outputs.logits), collections
 
-    tiny_runs.fit(
-        stage, replay=tmp_path, teacher=(dataclasses.replace(model, forward=doubled), snapshot)
-    )
+    begin(stage, replay=tmp_path, teacher=(dataclasses.replace(model, forward=doubled), snapshot))
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_does_not_match_is_refused(tmp_path):
-    tiny_runs.fit(STAGE, replay=tmp_path)
+    begin(STAGE, replay=tmp_path)
     (folder,) = tmp_path.iterdir()
     what = json.loads((folder / "identity.json").read_text())
     (folder / "identity.json").write_text(json.dumps(what | {"teacher": "somebody else"}))
@@ -129,6 +141,7 @@ def test_resumed_bit_for_bit(tmp_path):
     assert not tiny.differences(state, straight)
 
 
+@pytest.mark.slow
 def test_four_devices_record_what_one_does(tmp_path):
     for devices in (1, 4):
         tiny_runs.fit(STAGE, devices=devices, replay=tmp_path / str(devices))
