@@ -38,7 +38,24 @@ def model_of(name):
     return from_linen(MODELS[name].tiny().build(10, jnp.float32)), shape, "float32"
 
 
-@pytest.mark.parametrize("name", [*OURS, *NETS])
+# The fast ones have layers of all kinds; the residual, the densely connected, the recurrent and one
+# with attention are in other tests, whole or by their gradients.
+SLOW = {"mlp_1200", "lenet5", "resnet20_a", "wrn_16_2", "vgg11", "mobilenet_v2", "resnet50"}
+SLOW |= {
+    "resnet8",
+    "shufflenet_v1",
+    "vit_tiny",
+    "deit_tiny_distilled",
+    "densenet",
+    "flax_attention",
+    "recurrent",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in (*OURS, *NETS)],
+)
 def test_what_is_left_computes_what_the_full_network_does_with_zeros(name):
     model, shape, dtype = model_of(name)
     structure, _, full, inputs, (small, smaller, _) = cut_at_random(model, shape, dtype)
@@ -184,7 +201,7 @@ def test_many_networks_are_cut_in_different_places_at_once():
 
 
 def test_it_is_data_that_another_process_reads(tmp_path):
-    model, shape, dtype = model_of("resnet8")
+    model, shape, dtype = model_of("mlp_1200")
     *_, inputs, (small, smaller, widths) = cut_at_random(model, shape, dtype)
     (tmp_path / "widths.json").write_text(widths.to_json())
     leaves = {
@@ -195,7 +212,7 @@ def test_it_is_data_that_another_process_reads(tmp_path):
 import jax, jax.numpy as jnp, numpy as np, kd_jax
 from pathlib import Path
 widths = kd_jax.Widths.from_json(Path({str(tmp_path / "widths.json")!r}).read_text())
-model = kd_jax.from_linen(kd_jax.MODELS["resnet8"].tiny().build(10, jnp.float32))
+model = kd_jax.from_linen(kd_jax.MODELS["mlp_1200"].tiny().build(10, jnp.float32))
 model = kd_jax.rebuild(model, widths)
 arrays = dict(np.load({str(tmp_path / "arrays.npz")!r}))
 inputs = jnp.asarray(arrays.pop("inputs"))
