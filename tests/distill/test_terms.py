@@ -78,9 +78,22 @@ OF_A_BATCH = {"dist", "mlkd", "class_relation"}  # one scalar
 each_term = pytest.mark.parametrize("term", LOGIT_TERMS.values(), ids=LOGIT_TERMS.keys())
 
 
-def each_but(*names):
-    chosen = {name: term for name, term in LOGIT_TERMS.items() if name not in names}
-    return pytest.mark.parametrize("term", chosen.values(), ids=chosen.keys())
+def each_but(*names, fast=None):
+    """Each term but these; where `fast` is given, the others than those are slow tests."""
+    return pytest.mark.parametrize(
+        "term",
+        [
+            pytest.param(
+                term, id=name, marks=[pytest.mark.slow] * (fast is not None and name not in fast)
+            )
+            for name, term in LOGIT_TERMS.items()
+            if name not in names
+        ],
+    )
+
+
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +130,8 @@ def test_value_and_gradient_are_those_of_the_reference(name):
         np.testing.assert_allclose(jnp.linalg.norm(gradient), gradient_norm, rtol=1e-6)
 
 
-@each_but("wsld")  # its weights have no gradient by design
+# wsld's weights have no gradient by design. The norms of all gradients are held to references.
+@each_but("wsld", fast=("kd", "mlkd"))
 def test_gradients_are_those_of_finite_differences(term):
     with jax.enable_x64(True):
         student, teacher, targets = _logits(np.float64)
@@ -133,7 +147,7 @@ def test_one_float32_value_an_example_the_same_under_jit(term):
     np.testing.assert_allclose(jax.jit(type(term).__call__)(term, *_logits()), eager, rtol=1e-6)
 
 
-@each_but(*OF_A_BATCH)
+@each_but(*OF_A_BATCH, fast=("kd", "dkd", "nkd", "wsld", "gkd", "lskd"))
 def test_examples_do_not_see_each_other(term):
     order = np.array([2, 0, 3, 1])
     permuted = term(*(x[order] for x in _logits()))
@@ -142,7 +156,7 @@ def test_examples_do_not_see_each_other(term):
 
 
 @each_term
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, slow(jnp.float16)])
 def test_half_precision_logits_are_computed_in_float32(term, dtype):
     student, teacher, targets = _logits()
     student, teacher = student.astype(dtype), teacher.astype(dtype)
@@ -164,9 +178,21 @@ EXTREMES = {
 }
 
 
+# Half precision is computed in float32: of all types one case is enough, of one type all.
 @each_term
-@pytest.mark.parametrize("case", EXTREMES)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    ("dtype", "case"),
+    [
+        *((jnp.float32, case) for case in EXTREMES),
+        (jnp.float16, "opposite"),
+        *(pytest.param(jnp.bfloat16, case, marks=pytest.mark.slow) for case in EXTREMES),
+        *(
+            pytest.param(jnp.float16, c, marks=pytest.mark.slow)
+            for c in EXTREMES
+            if c != "opposite"
+        ),
+    ],
+)
 def test_extreme_logits_leave_value_and_gradients_finite(term, case, dtype):
     student, teacher = (jnp.array(x, dtype) for x in EXTREMES[case])
     for target in jnp.eye(student.shape[-1])[:, None]:
@@ -206,7 +232,7 @@ def test_the_teacher_is_not_stopped_here(term):
     assert jnp.linalg.norm(gradient) > 1e-3
 
 
-@each_term
+@each_but(fast=("kd", "dkd", "class_relation"))
 def test_settings_and_seeds_run_in_one_program(term):
     settings = [jax.tree.map(lambda x, f=f: jnp.float32(x * f), term) for f in (0.25, 0.5, 1.0)]
     seeds = [[x * s if i < 2 else x for i, x in enumerate(_logits())] for s in (1.0, -0.5)]
