@@ -53,9 +53,16 @@ STAGE = dataclasses.replace(
 @pytest.mark.parametrize(
     "names",
     [
-        ("tinybert_hidden", "deit_hard"),
-        ("tinybert_attention", "soft_cross_entropy"),
-        ("minilm", "deit_soft"),
+        # Those of which none holds another back, in one training.
+        ("tinybert_hidden", "tinybert_attention", "deit_hard", "deit_soft"),
+        *(
+            pytest.param(names, marks=pytest.mark.slow)
+            for names in (
+                ("tinybert_hidden", "deit_hard"),
+                ("tinybert_attention", "soft_cross_entropy"),
+                ("minilm", "deit_soft"),
+            )
+        ),
     ],
 )
 def test_a_shallow_vit_learns_what_a_deep_one_does(names):
