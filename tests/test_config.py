@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import pytest
 from tiny_experiment import fake_data, tiny
@@ -175,11 +176,12 @@ def test_smoke_is_small_valid_and_the_same_kind_of_experiment(name):
     assert small.data.test_limit <= 200
     assert smoke(small) == small
     data = fake_data(full.data.name, small.data.train_limit, small.data.image_size)
+    # One network for all stages that train it, so that it is traced once.
+    made = functools.cache(lambda c: from_linen(c.build(data.spec.classes, "float32")))
     for name, stage in small.stages.items():
         assert stage.epochs == min(full.stages[name].epochs, 2)
         assert stage.batch <= 32
-        config = getattr(small, stage.model)
-        checks.check(stage, from_linen(config.build(data.spec.classes, "float32")), data)
+        checks.check(stage, made(getattr(small, stage.model)), data)
 
 
 def test_smoke_keeps_smaller_settings():
