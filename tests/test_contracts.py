@@ -2,6 +2,7 @@
 devices or stopped (for that, see test_resume)."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -71,7 +72,10 @@ class Counter(tiny_runs.Diary):
         self.by_epoch[record["epoch"]] = len(self.compilations)
 
 
-@pytest.mark.parametrize(("kind", "devices"), [("looped", 1), ("looped", 4), ("sent", 1)])
+@pytest.mark.parametrize(
+    ("kind", "devices"),
+    [pytest.param("looped", 1, marks=pytest.mark.slow), ("looped", 4), ("sent", 1)],
+)
 def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)  # pieces of 2, 2 and then single steps
     monkeypatch.setattr(jobs, "loops_well", lambda *_: kind == "looped")
@@ -151,7 +155,13 @@ def test_convolutions_are_sent_step_by_step_on_a_cpu_and_the_rest_is_looped():
 LAYOUTS = [8, (8, 2), (2, 2)]  # the last: parameters alone are split
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+def slow_but(fast, *values):
+    """Cases, of which one is in the fast tests."""
+    cases = itertools.product(*values)
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case != fast)) for case in cases]
+
+
+@pytest.mark.parametrize("layout", slow_but((8,), LAYOUTS))
 def test_devices_distil_like_one(layout):
     # A normalised batch is the test: its mean and variance are of all parts together.
     one, many = (tiny_runs.fit(tiny_runs.DISTILL, tiny.convnet(), devices=n) for n in (1, layout))
@@ -160,10 +170,9 @@ def test_devices_distil_like_one(layout):
     assert np.all(np.abs(statistics["mean"]) > 1e-5)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    "allocation",
-    ["layer", "global", *(pytest.param(a, marks=pytest.mark.slow) for a in ("threshold", "std"))],
+    ("allocation", "layout"),
+    slow_but(("layer", (8, 2)), ("layer", "global", "threshold", "std"), LAYOUTS),
 )
 def test_devices_prune_like_one(allocation, layout):
     threshold = {"threshold": 0.2, "std": 0.8}.get(allocation, 0.0)
@@ -191,8 +200,8 @@ def test_a_model_axis_splits_kernels_masks_and_moments():
 
 
 def test_a_split_run_goes_on_where_it_was_stopped(tmp_path):
-    whole, _ = tiny_runs.fit(tiny_runs.PRUNE, devices=(4, 2))
-    state, _, _ = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", tiny_runs.PRUNE, devices=(4, 2))
+    whole, _ = tiny_runs.fit(tiny_runs.PRUNE, devices=(8, 2))
+    state, _, _ = tiny_runs.stop_and_go_on(tmp_path, 8, "quit", tiny_runs.PRUNE, devices=(8, 2))
     assert not tiny.differences(state, whole)
 
 
