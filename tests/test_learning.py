@@ -116,7 +116,7 @@ def test_it_learns_and_then_weights_are_what_the_network_saw_and_it_learns_no_mo
     assert all(np.isfinite(r["train"]["criterion_sparsity"]).all() for r in diary.records)
 
 
-@pytest.mark.parametrize("name", ["movement", "l0"])
+@pytest.mark.parametrize("name", [pytest.param("movement", marks=pytest.mark.slow), "l0"])
 def test_devices_learn_like_one(name):
     given = staged(name)
     one, several = (tiny_runs.fit(given, devices=n)[0] for n in (1, 4))
@@ -182,14 +182,14 @@ def test_a_higher_price_shuts_more_weights():
     shares = []
     for weight in (1e-4, 1.0):
         criterion = SoftMovement(weight=weight, rate=20.0)
-        _, diary = tiny_runs.fit(staged(criterion, epochs=4), seeds=(0,))
+        _, diary = tiny_runs.fit(staged(criterion, schedule=OneShot(at=1.0)), seeds=(0,))
         shares.append(diary.records[1]["train"]["criterion_sparsity"][0])
         assert diary.records[0]["train"]["criterion_price"][0] > 0
     assert shares[0] < 0.2 < shares[1]
 
 
 def test_the_loss_holds_the_price():
-    given = staged(SoftMovement(weight=0.5))
+    given = staged(SoftMovement(weight=0.5), schedule=OneShot(at=1.0))
     _, diary = tiny_runs.fit(given, seeds=(0,))
     told = diary.records[0]["train"]
     assert told["loss"][0] == pytest.approx(told["hard"][0] + told["criterion_price"][0], rel=1e-5)
