@@ -213,11 +213,10 @@ def test_pixels_of_few_levels_keep_them():
     spec = Spec(name="x", classes=3, mean=(0.0,), std=(1.0,), scale=16.0, size=(6, 6))
     batch = a_batch(64)
     batch = batch.replace(inputs=batch.inputs % 17)
-    run = jax.jit(lambda config: augment(config, 0, 0, batch, spec).inputs, compiler_options=QUICK)
-    still = run(Augment(operations=2, magnitude=0.0))
+    still = augmented(Augment(operations=1, magnitude=0.0), 0, 0, batch, spec).inputs
     same = (still == batch.inputs / 16).all(axis=(1, 2, 3))
-    assert same.mean() > 0.75  # all but auto_contrast, of two
-    moved = run(Augment(operations=2, magnitude=10.0))
+    assert same.mean() > 0.8  # all but auto_contrast
+    moved = augmented(Augment(operations=3), 0, 0, batch, spec).inputs
     np.testing.assert_array_equal(moved * 16, jnp.round(moved * 16))
     assert moved.min() == 0
     assert moved.max() == 1
