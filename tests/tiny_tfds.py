@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +43,17 @@ def write_examples(
     directory: Path,
     name: str,
     features,
-    examples: dict[str, list[bytes]],
+    examples: Mapping[str, Iterable[bytes]],
     supervised: tuple[str, str] | None = None,
     file_format: str = "array_record",
 ) -> None:
     """A set of any features: {split: serialised examples}."""
     folder = directory / name / "1.0.0"
     folder.mkdir(parents=True)
-    for split, records in examples.items():
-        _write_records(folder / f"{name}-{split}.{file_format}-00000-of-00001", records)
+    sizes = {
+        split: _write_records(folder / f"{name}-{split}.{file_format}-00000-of-00001", records)
+        for split, records in examples.items()
+    }
     features.save_config(folder)
     info = {
         "name": name,
@@ -61,10 +64,10 @@ def write_examples(
             {
                 "name": split,
                 "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-                "numBytes": str(sum(map(len, records))),
-                "shardLengths": [str(len(records))],
+                "numBytes": str(written),
+                "shardLengths": [str(count)],
             }
-            for split, records in examples.items()
+            for split, (count, written) in sizes.items()
         ],
     }
     if supervised:
@@ -79,13 +82,17 @@ def png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _write_records(path: Path, records: list[bytes]) -> None:
+def _write_records(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
+    """How many records, and how many bytes these have."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(path), "group_size:1")
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+    count = written = 0
     for record in records:
         writer.write(record)
+        count, written = count + 1, written + len(record)
     writer.close()
+    return count, written
 
 
 def random_images(count: int, shape: tuple[int, int, int] = (4, 4, 3), seed: int = 0) -> list:
