@@ -15,7 +15,14 @@ from kd_jax.models import CONFIGS, MODELS, ModelConfig, ViT
 TINY = {config.tiny(): name for name, config in reversed(MODELS.items())}
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Tracing takes as long as they are deep: a shallower one of the same blocks is in the fast tests.
+DEEP = ("resnet101", "resnet110", "resnet152")
+each_traced = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith(DEEP)) for n in MODELS]
+)
+
+
+@each_traced
 def test_logits_features_and_parameters(name):
     classes, _ = usual_inputs(name)
     (logits, features), variables = traced(name)
@@ -47,7 +54,7 @@ def test_config_is_data(name):
         setattr(config, next(iter(vars(config))), 0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each_traced
 def test_names_do_not_depend_on_size(name):
     """tiny() is a small member of the same family, with the same kinds of features."""
     config, (classes, shape) = MODELS[name], usual_inputs(name)
@@ -74,7 +81,13 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# The others are of the same blocks and layers.
+FAST = ("mlp_1200", "lenet5", "resnet20_a", "vgg8", "shufflenet_v2", "vit_tiny", "lstm")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in FAMILIES]
+)
 def test_forward(name):
     """Training and evaluation of the tiny model, compiled once."""
     module = MODELS[name].tiny().build(5, jnp.float32)
@@ -108,7 +121,9 @@ def test_forward(name):
         np.testing.assert_array_equal(jax.nn.relu(features[f"{stage}_pre"]), features[stage])
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vit_tiny", "lstm"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vit_tiny", "lstm"))]
+)
 def test_bfloat16_is_close_to_float32(name):
     config = MODELS[name].tiny()
     inputs = jnp.asarray(np.random.default_rng(1).normal(size=(2, 32, 32, 3)), jnp.float32)
