@@ -138,9 +138,9 @@ def test_a_step_keeps_structure_shapes_and_types():
     "optim",
     [
         Optim(),
-        Optim(nesterov=True),
+        pytest.param(Optim(nesterov=True), marks=pytest.mark.slow),
         Optim(name="adam"),
-        Optim(name="adamw"),
+        pytest.param(Optim(name="adamw"), marks=pytest.mark.slow),
         Optim(clip_norm=0.1, max_norm=0.5),
     ],
     ids=["sgd", "nesterov", "adam", "adamw", "clipped"],

@@ -11,7 +11,8 @@ from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.cut import cut, swap
 
 each_structure = pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
-SHAPES = [(8, 6), (3, 3, 4, 5), (2, 8, 7)]
+SHAPES = [pytest.param((8, 6), marks=pytest.mark.slow), (3, 3, 4, 5)]
+SHAPES += [pytest.param((2, 8, 7), marks=pytest.mark.slow)]
 
 
 def only(structure, scores, count, mask=None):
