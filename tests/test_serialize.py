@@ -80,6 +80,7 @@ def test_a_config_that_does_not_fit_is_refused_by_name(path, value, said):
 WHERE = {
     "deliver",
     "only",
+    "take_from",
     "compare",
     "out",
     "data.dir",
