@@ -1,38 +1,18 @@
-"""What an earlier run has left: its experiment, and stages that are the same in another."""
+"""What an earlier run has left: stages that are the same in another."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from kd_jax import hosts, jsons, versions
+from kd_jax import hosts, versions
 from kd_jax.config import ROLES, Experiment
 from kd_jax.config_order import ordered
 from kd_jax.errors import UsageError, require
-from kd_jax.runs import Run, Seeds
-from kd_jax.serialize import from_data, sources, what
+from kd_jax.runs import Run, Seeds, experiment_of
+from kd_jax.serialize import sources, what
 from kd_jax.sweep import expand
 
 HALF = ".taking"  # ends the name of a folder that is not copied whole
-
-
-def experiment_of(folder: Path) -> Experiment:
-    """The experiment that a run's config.json tells of.
-
-    Raises:
-      UsageError: there is none, or it is damaged.
-    """
-    path = folder / "config.json"
-    if not path.exists():
-        raise UsageError(f"{folder}: no config.json here, so no run of kd_jax")
-    try:
-        experiment = from_data(jsons.parsed(path.read_text(encoding="utf-8")))
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    except (ValueError, TypeError, OSError) as error:
-        raise UsageError(f"{path}: damaged ({error})") from error
-    if not isinstance(experiment, Experiment):
-        raise UsageError(f"{path}: damaged (it holds no Experiment)")
-    return experiment
 
 
 def take(run: Run) -> list[str]:

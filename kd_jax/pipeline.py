@@ -26,7 +26,7 @@ from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
 from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
-from kd_jax.runs import Run, Seeds, folder_of
+from kd_jax.runs import Run, Seeds, experiment_of, folder_of
 from kd_jax.serialize import sources, to_data
 from kd_jax.state import Snapshot
 from kd_jax.sweep import expand
@@ -95,7 +95,7 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     """The run in a folder. `data_dir` replaces where its data were when it ran."""
     by = versions.others(versions.read(folder))
     try:
-        experiment = earlier.experiment_of(folder)
+        experiment = experiment_of(folder)
     except UsageError as error:
         raise UsageError(f"{error}{f' (written with {by})' if by else ''}") from error
     if data_dir:

@@ -236,6 +236,26 @@ class Run:
         return tuple(name for name in (*earlier[:1], *usual) if name in order)
 
 
+def experiment_of(folder: Path) -> Experiment:
+    """The experiment that a run's config.json tells of.
+
+    Raises:
+      UsageError: there is none, or it is damaged.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise UsageError(f"{folder}: no config.json here, so no run of kd_jax")
+    try:
+        experiment = from_data(jsons.parsed(path.read_text(encoding="utf-8")))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError(f"{path}: damaged ({error})") from error
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"{path}: damaged (it holds no Experiment)")
+    return experiment
+
+
 def folder_of(experiment: Experiment) -> Path:
     """Where an experiment's run lives: named by what it computes. Or where it has begun, before
     there were fields that the experiment leaves at their defaults: they are in the name too."""
@@ -253,7 +273,7 @@ def _begun(experiment: Experiment, named: Path) -> Path | None:
         return None
     for folder in others:
         try:
-            saved = from_data(jsons.parsed((folder / "config.json").read_bytes()))
+            saved = experiment_of(folder)
             by = versions.read(folder).get("sources", {})
         except (OSError, ValueError, TypeError):  # no run, or none that this version can read
             continue

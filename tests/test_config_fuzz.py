@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_jax import cli, earlier, reproduction, results
+from kd_jax import cli, reproduction, results, runs
 from kd_jax.config import Experiment
 from kd_jax.errors import UsageError
 from kd_jax.serialize import to_data
@@ -84,7 +84,7 @@ def test_a_config_is_read_whole_or_refused(tmp_path, name):
     for i in range(400):
         path.write_bytes(changed(data, rng) if i % 2 else harmed(raw, rng))
         try:
-            found = earlier.experiment_of(tmp_path)
+            found = runs.experiment_of(tmp_path)
         except UsageError as error:
             said.append(str(error))
         else:
@@ -122,4 +122,4 @@ def test_a_config_that_is_nested_without_end_is_refused(tmp_path, deep):
     path = tmp_path / "config.json"
     path.write_text("[" * deep + "]" * deep)
     with pytest.raises(UsageError, match="damaged"):
-        earlier.experiment_of(tmp_path)
+        runs.experiment_of(tmp_path)

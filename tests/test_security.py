@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd_jax import cache, cli, earlier
+from kd_jax import cache, cli, runs
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
 from kd_jax.serialize import to_data
@@ -108,7 +108,7 @@ def test_no_stage_of_a_foreign_config_has_a_name_that_leads_elsewhere(tmp_path, 
     data |= {"deliver": "", "compare": [], "only": []}
     (tmp_path / "config.json").write_text(json.dumps(data))
     with pytest.raises(UsageError, match=r"config\.json: "):
-        earlier.experiment_of(tmp_path)
+        runs.experiment_of(tmp_path)
 
 
 def test_a_history_of_another_kind_is_no_history(tmp_path):
