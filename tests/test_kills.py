@@ -95,8 +95,8 @@ def states(whole):
     return [name for name in whole if name.endswith("state.json")]
 
 
-def test_a_run_killed_twice_ends_like_one_that_nobody_touched(tmp_path, programs):
-    whole = check(tmp_path, "few", programs, 2, seed=1)
+def test_a_run_killed_a_few_times_ends_like_one_that_nobody_touched(tmp_path, programs):
+    whole = check(tmp_path, "few", programs, 3, seed=1)
     kinds = {Path(name).name for name in whole}
     assert {"done.json", "state.json", "history.jsonl", "results.json"} <= kinds
     assert len(states(whole)) == 3
