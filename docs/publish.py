@@ -25,7 +25,8 @@ def readme_table(results: Results) -> str:
     """The table without its notes, what the one file is worth, and where it was measured."""
     table, _, _ = tables.markdown([results]).partition("\n\n")
     machine = results.environment
-    where = f"{machine.cpu}, {machine.threads} cores; Python {machine.python}, jax {machine.jax}"
+    where = f"{machine.cpu}, {machine.threads} of {machine.cores} cores"
+    where = f"{where}; Python {machine.python}, jax {machine.jax}"
     seeds = f"mean ± standard deviation of {len(results.seeds)} seeds"
     made = f"{seeds}; {where}; `{results.command}` in {results.seconds:.0f} s"
     return "\n\n".join((table, *notes.delivered([results]), made))

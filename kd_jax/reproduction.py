@@ -177,7 +177,7 @@ def notes(found: Reproduction) -> list[str]:
         f"{data.name}{f' ({data.note})' if data.note else ''}, read once, after training. Cost: of "
         "training that stage, all seeds.",
         f"Made in {duration(found.seconds)} by `{found.command}`; jax {here.jax}, Python "
-        f"{here.python}; {here.cpu}, {here.threads} cores"
+        f"{here.python}; {here.cpu}, {here.threads} of {here.cores} cores"
         f"{'' if here.platform == 'cpu' else f', {here.device}'}.",
     ]
 
