@@ -84,7 +84,17 @@ def global_pool(x: Array) -> Array:
 
 
 def max_pool(x: Array, window: int, stride: int, padding: int = 0) -> Array:
-    """Max pooling of [B, H, W, C]; padding never wins."""
+    """Max pooling of [B, H, W, C]; padding never wins.
+
+    On a CPU windows that lie side by side are axes of their own, of the same largest numbers: three
+    quarters of a forward pass of LeNet-5 went into XLA's windows, and two fifths of a step. Those
+    that are the largest together then share the gradient; elsewhere it is the first one's.
+    """
+    if platform() == "cpu" and window == stride and not padding:
+        b, h, w, c = x.shape
+        h, w = h // window, w // window
+        tiles = x[:, : h * window, : w * window].reshape(b, h, window, w, window, c)
+        return jnp.max(tiles, axis=(2, 4))
     return nn.max_pool(x, (window, window), (stride, stride), _both_sides(padding))
 
 

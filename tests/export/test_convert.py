@@ -84,6 +84,13 @@ def test_norms_are_folded_and_channels_stay_in_place():
     assert not found["Expand"] + found["Reshape"]
 
 
+def test_pooling_is_the_runtimes_own_however_it_is_computed_here():
+    config = MODELS["lenet5"].tiny()
+    found = count(to_onnx(of(*network(config, MNIST)), MNIST, jnp.uint8))
+    assert found["MaxPool"] == 2
+    assert not found["ReduceMax"]
+
+
 def test_a_shrunk_network_says_the_same():
     """Its forward pass can't be traced with a symbolic batch."""
     model, variables = network(MODELS["resnet8"].tiny(), (8, 8, 3))
