@@ -111,7 +111,8 @@ def streamed(config: Data, spec: Spec, train: Source, test: Source) -> Dataset:
     """Cuts random access data that is left where it is. Validation is random, not stratified:
     that would mean reading every label."""
     ids = choose(config, len(train), len(test))
-    parts = View(train, ids[0]), View(train, ids[1]), View(test, ids[2])
+    sources = (train, train, test)
+    parts = (View(part, own, spec.classes) for part, own in zip(sources, ids, strict=True))
     return Dataset(spec, *parts, streamed=True, ids_below=len(train))
 
 

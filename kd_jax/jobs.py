@@ -244,5 +244,5 @@ def streamed(stage: Stage, data: Dataset, seeds: Array) -> Callable[[int], Itera
     """A function from a step to the batches from there on, of a set that is streamed."""
     require(len(seeds) == 1, "a streamed data set trains one seed at a time: set together to false")
     assert isinstance(data.train, View)
-    view = View(data.train.source, data.train.ids[: train_size(stage, data)])
+    view = dataclasses.replace(data.train, ids=data.train.ids[: train_size(stage, data)])
     return lambda step: stream(view, stage.batch, int(seeds[0]), step)

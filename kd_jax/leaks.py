@@ -12,14 +12,15 @@ SPLITS = ("train", "validation", "test")
 
 
 def notes(data: Dataset) -> list[str]:
-    """Warnings about the examples of a set in memory; none of one that is streamed.
+    """Warnings about the examples of a set in memory. Those of one that is streamed would all have
+    to be read before: their labels are looked at when they come, and their images are not compared.
 
     Raises:
       UsageError: a label is no class of the set.
     """
     splits = {name: getattr(data, name) for name in SPLITS}
     if not all(isinstance(split, Split) for split in splits.values()):
-        return []
+        return ["the set is streamed: images that come twice, or in two splits, are not looked for"]
     for name, split in splits.items():
         _check_labels(name, split.labels, data.spec.classes)
     images = {name: Counter(map(_digest, split.inputs)) for name, split in splits.items()}
@@ -31,9 +32,10 @@ def notes(data: Dataset) -> list[str]:
             found.append(
                 f"warning: {count} of {len(splits[other]):,} {other} images are {one} images too"
             )
-    again = len(splits["train"]) - len(images["train"])
-    if again:
-        found.append(f"warning: {again} of {len(splits['train']):,} train images are there before")
+    for name, split in splits.items():
+        again = len(split) - len(images[name])
+        if again:
+            found.append(f"warning: {again} of {len(split):,} {name} images are there before")
     return found
 
 

@@ -100,9 +100,11 @@ def fit(
 
 
 def _warn_of_chance(job: Job, record: dict[str, Any], report: Reporter) -> None:
-    """A network that has died, or never learned, is no better than a guess."""
+    """A network that has died, or never learned, is no better than a guess. Without validation
+    examples it is what it said while it learned."""
     classes, variants = job.program.spec.classes, job.settings.variants
-    accuracy = np.asarray(record.get("validation_accuracy", []))
+    said = record.get("validation_accuracy") or record["train"].get("accuracy", [])
+    accuracy = np.asarray(said)
     lost = np.flatnonzero(accuracy <= CHANCE / classes)
     if lost.size:
         seeds = sorted({int(job.seeds[run // variants]) for run in lost})

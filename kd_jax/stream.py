@@ -1,14 +1,14 @@
 """Data sets that do not fit in memory: host batches read on the way, as a function of step."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from kd_jax.batch import Batch
-from kd_jax.errors import require
+from kd_jax.errors import UsageError, require
 
 
 class Source(Protocol):
@@ -26,16 +26,25 @@ class View:
     Attributes:
       source: all of them.
       ids: int32 [N], their places in the source.
+      classes: how many there are, where labels are looked at.
     """
 
     source: Source
     ids: np.ndarray
+    classes: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.source[int(self.ids[index])]
+        """Raises UsageError: the label is no class."""
+        image, label = self.source[int(self.ids[index])]
+        require(
+            self.classes is None or 0 <= label < self.classes,
+            f"example {int(self.ids[index])} has the label {label}, which is none of the "
+            f"{self.classes} classes: mend the set",
+        )
+        return image, label
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ def stream(
     data = data.shuffle(seed=seed % 2**32)  # grain folds the epoch in
     data = data.batch(batch_size, drop_remainder=True, batch_fn=collate).repeat()
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    return iter(data[start_step:].to_iter_dataset(options))
+    return _plainly(data[start_step:].to_iter_dataset(options))
 
 
 def evaluation_batches(
@@ -133,4 +142,12 @@ def evaluation_batches(
     data = grain.MapDataset.source(_Examples(as_view(source)))
     data = data.batch(batch_size, batch_fn=lambda examples: pad(collate(examples), batch_size))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    return iter(data.to_iter_dataset(options))
+    return _plainly(data.to_iter_dataset(options))
+
+
+def _plainly(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """What is wrong with an example in one line: grain adds some of its own."""
+    try:
+        yield from batches
+    except UsageError as error:
+        raise UsageError(str(error).partition("\n")[0]) from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -11,6 +12,7 @@ from tiny_experiment import tiny as tiny_experiment
 from kd_jax import data as data_lib
 from kd_jax import leaks, pipeline
 from kd_jax.data import Split
+from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
 from kd_jax.optim import Optim
 
@@ -40,6 +42,7 @@ def test_images_of_two_splits_and_images_that_come_again():
         "warning: 3 of 24 test images are train images too",
         "warning: 1 of 24 test images are validation images too",
         "warning: 1 of 64 train images are there before",
+        "warning: 2 of 24 test images are there before",
     ]
 
 
@@ -86,3 +89,36 @@ def test_a_network_and_a_teacher_that_only_guess_are_told_of():
         "warning: the teacher is no better than a guess: there is nothing to learn",
         "warning: no better than a guess at one of 10 classes: seed 0, 1",
     ]
+
+
+def test_without_validation_a_network_that_only_guesses_is_told_of_by_what_it_said():
+    data = tiny.digits()
+    nothing = changed(validation=data.validation.take(np.arange(0)))
+    still = dataclasses.replace(tiny_runs.TRAIN, optim=Optim(learning_rate=1e-9))
+    start = tiny_runs.taught(2)[1]
+    dead = jax.tree.map(np.zeros_like, start.params["classifier"])
+    dead["bias"][:, 3] = 9.0
+    both_dead = dataclasses.replace(start, params={**start.params, "classifier": dead})
+    _, diary = tiny_runs.fit(still, data=nothing, start=both_dead)
+    assert np.mean(data.train.labels == 3) <= 0.12
+    assert diary.notes == ["warning: no better than a guess at one of 10 classes: seed 0, 1"]
+
+
+class Wrong:
+    """Examples of which the third has a label that is none."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return np.full((8, 8, 1), index, np.uint8), 57 if index == 2 else index % 10
+
+
+def test_labels_of_a_streamed_set_are_looked_at_when_they_come():
+    data = data_lib.streamed(Data(validation=0.25), tiny.digits().spec, Wrong(), Wrong())
+    said = "the set is streamed: images that come twice, or in two splits, are not looked for"
+    assert leaks.notes(data) == [said]
+    once = dataclasses.replace(tiny_runs.TRAIN, epochs=2, batch=4)
+    refused = "^example 2 has the label 57, which is none of the 10 classes: mend the set$"
+    with pytest.raises(UsageError, match=refused):
+        tiny_runs.fit(once, data=data, seeds=(0,))
