@@ -13,6 +13,7 @@ from kd_jax import step as step_lib
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
 from kd_jax.faults import Faults
+from kd_jax.faults import kept as stays
 from kd_jax.pieces import Job, Runner
 
 MOST = 3  # parameters that are named
@@ -74,7 +75,9 @@ def explained(
             operation = _operation(job, runner.alone(step, state, runs[0])) if job.nans else ""
             return f"{words} {_when(job, step, runs)}{operation}{kept}"
         again, step = runner.one(step, again), step + 1
-    return f"parameters are not finite any more after step {after} of {job.program.steps}{kept}"
+    finite = {n: np.isfinite(np.asarray(x)[list(runs)]).all() for n, x in stays(again[0]).items()}
+    names = _listed([name for name, fine in finite.items() if not fine]) or "the loss so far"
+    return f"{names} is not finite any more after step {after} of {job.program.steps}{kept}"
 
 
 def _when(job: Job, step: int, runs: Sequence[int]) -> str:
@@ -94,10 +97,13 @@ def _named(found: Faults, runs: Sequence[int]) -> str:
     for part, by_name in gradients.items():
         names = [name for name, fine in by_name.items() if not fine]
         if names:
-            more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-            listed = ", ".join(names[:MOST])
-            return f"the gradient of {part} by {listed}{more} is not finite any more,"
+            return f"the gradient of {part} by {_listed(names)} is not finite any more,"
     return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + more
 
 
 def _operation(job: Job, given: tuple) -> str:

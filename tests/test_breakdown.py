@@ -89,6 +89,26 @@ def test_the_parameter_is_named():
         tiny_runs.fit(tiny_runs.TRAIN, root())
 
 
+def test_a_moment_that_is_too_large_is_named():
+    """A gradient of some 1e22 is finite, its square is not: Adam would move that parameter no more,
+    and nothing else would tell."""
+    plain = tiny.perceptron()
+
+    def init(key, inputs):
+        variables = dict(plain.init(key, inputs))
+        return variables | {"params": {**variables["params"], "steep": jnp.zeros(())}}
+
+    def forward(variables, inputs, train=False, key=None):
+        params = dict(variables["params"])
+        large = 1e22 * params.pop("steep") * jnp.arange(10.0)
+        said, collections = plain.forward({**variables, "params": params}, inputs, train, key)
+        return Outputs(said.logits + large[None], said.features), collections
+
+    hot = dataclasses.replace(tiny_runs.TRAIN, optim=Optim(name="adam", learning_rate=1e-3))
+    with pytest.raises(UsageError, match=r"moments/\S*nu/steep is not finite any more after step "):
+        tiny_runs.fit(hot, Model(init, forward), seeds=(0,))
+
+
 def test_the_operation_is_named_if_asked_for():
     with pytest.raises(UsageError, match=r"seed 3\): invalid value \(inf\) encountered in \w+ at "):
         tiny_runs.fit(FAST, seeds=(3,), nans=True)
