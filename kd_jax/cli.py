@@ -26,6 +26,7 @@ from kd_jax import (
     cli_run,
     extensions,
     hosts,
+    locks,
     report,
     stopping,
     tables,
@@ -210,7 +211,8 @@ def _report(arguments: list[str], console: Console) -> None:
     results = report.read(folders)
     default = folders[0] if len(folders) == 1 else Path("report")
     out = Path(options.get("--out", default))
-    report.write_report(out, results, folders)
+    with locks.around(out):
+        report.write_report(out, results, folders)
     tables.show(results, console)
     Screen(console).line(f"table and plots: {out}")
 

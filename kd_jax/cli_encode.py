@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import delivery, encode, files, pipeline
+from kd_jax import delivery, encode, files, locks, pipeline
 from kd_jax.encode.tensors import Coded
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.progress import Screen
@@ -43,7 +43,8 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
     """
     require(len(words) == 1, "encode takes one run")
     coders = encode.checked(options.get("--coders", ",".join(encode.CODERS)).split(","))
-    with closing(Screen(console)) as screen:
+    into = Path(options.get("--out", words[0]))
+    with closing(Screen(console)) as screen, locks.around(into):
         data_dir = options.get("--data.dir", "")
         run = pipeline.open_run(Path(words[0]), screen, data_dir)
         stage, seed = _stage(run, options.get("--stage")), _seed(run, options.get("--seed"))

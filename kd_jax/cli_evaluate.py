@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kd_jax import delivery, encode, files, pipeline, report, summary, tables
+from kd_jax import delivery, encode, files, locks, pipeline, report, summary, tables
 from kd_jax.data import load
 from kd_jax.errors import require
 from kd_jax.progress import Screen
@@ -41,7 +41,7 @@ def main(words: Sequence[str], options: Mapping[str, str], command: str, console
         return
     require("--json" not in options, "--json is for a file: of a run, RUN/results.json says all")
     require("--most" not in options, "--most is for a file: leave it out")
-    with closing(Screen(console)) as screen:
+    with closing(Screen(console)) as screen, locks.around(place, out=False):
         run = pipeline.open_run(place, screen, data_dir)
         results = summary.summarise(run, command, screen)
         results = delivery.delivered(run, results, screen)

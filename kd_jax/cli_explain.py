@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import explain, pipeline
+from kd_jax import explain, locks, pipeline
 from kd_jax.config import Prune, Shrink
 from kd_jax.errors import UsageError, did_you_mean, require
 from kd_jax.explain import Curves, Units
@@ -42,7 +42,7 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
     require(len(words) == 1, "explain takes one run")
     said = options.get("--batches", "2")
     require(said.isdecimal() and int(said) > 0, f"--batches {said}: give a whole number above 0")
-    with closing(Screen(console)) as screen:
+    with closing(Screen(console)) as screen, locks.around(Path(words[0]), out=False):
         run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
         folder = run.folder / "explain"
         for stage in _stages(run, options.get("--stage")):

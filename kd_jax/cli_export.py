@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import export, pipeline
+from kd_jax import export, locks, pipeline
 from kd_jax.cli_experiment import options
 from kd_jax.errors import require
 from kd_jax.progress import Screen
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str], console: Console, command: str) -> None:
     words, said = options("export", arguments, HELP, OWN, several=("--format",))
     require(len(words) == 1, "export takes one run's folder first")
     one = {flag: values[0] for flag, values in said.items() if flag != "--format"}
-    with closing(Screen(console)) as screen:
+    into = Path(one.get("--out", words[0]))
+    with closing(Screen(console)) as screen, locks.around(into):
         run = pipeline.open_run(Path(words[0]), screen, one.get("--data.dir", ""))
         stage = export.stage_of(run, one.get("--stage"))
         seed = export.seed_of(run, one.get("--seed"))

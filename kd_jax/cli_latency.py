@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import latencies, latencies_table, pipeline
+from kd_jax import latencies, latencies_table, locks, pipeline
 from kd_jax.cli_experiment import options
 from kd_jax.errors import require
 from kd_jax.latencies import Latencies, Timing
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], console: Console) -> None:
     require(len(words) == 1, "latency takes one run's folder first")
     batches = [_whole(word) for word in said.get("--batches", [])] or latencies.BATCHES
     seconds = _seconds(said["--seconds"][0]) if "--seconds" in said else latencies.SECONDS
-    with closing(Screen(console)) as screen:
+    with closing(Screen(console)) as screen, locks.around(Path(words[0]), out=False):
         run = pipeline.open_run(Path(words[0]), screen, said.get("--data.dir", [""])[0])
         stages = said.get("--stages", ())
         found = latencies.measure(run, stages, batches, seconds, screen.note)

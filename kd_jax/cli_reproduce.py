@@ -43,8 +43,10 @@ def main(
     if name and not figures:
         known = ", ".join(n for n in names if published(n)[0])
         raise UsageError(f"reproduce {name}: it has no PUBLISHED: take {known}")
-    with closing(Screen(console)) as screen:
-        run, results = cli_run.made("reproduce", arguments, command, screen, names, preset)
+    with (
+        closing(Screen(console)) as screen,
+        cli_run.made("reproduce", arguments, command, screen, names, preset) as (run, results),
+    ):
         if not hosts.first():
             return
         found = reproduction.compare(run, results, figures, screen, remark)

@@ -10,7 +10,6 @@ from kd_jax import (
     delivery,
     flags,
     hosts,
-    locks,
     pipeline,
     report,
     serialize,
@@ -54,12 +53,15 @@ def main(
     if arguments and arguments[0] in ("-h", "--help"):
         print(HELP.format(names=", ".join(names)), end="")
         return
-    with closing(Screen(console)) as screen:
-        run, results = made("run", arguments, command, screen, names, preset)
+    with (
+        closing(Screen(console)) as screen,
+        made("run", arguments, command, screen, names, preset) as (run, results),
+    ):
         tables.show([results], console)
         screen.line(f"table, plots and networks: {run.folder}")
 
 
+@contextmanager
 def made(
     verb: str,
     arguments: list[str],
@@ -67,11 +69,13 @@ def made(
     screen: Screen,
     names: Sequence[str],
     preset: Callable[[str], Experiment],
-) -> tuple[Run, Results]:
-    """A run, once all of its stages are done, and what it has found, written into its folder.
+) -> Iterator[tuple[Run, Results]]:
+    """A run, once all of its stages are done, and what it has found, written into its folder; and
+    within it no other process may write there.
 
     Raises:
-      UsageError: no such experiment, or flags that it can't have.
+      UsageError: no such experiment, or flags that it can't have; or another process is at work in
+        the run's folder.
     """
     quick = "--smoke" in arguments
     arguments = [word for word in arguments if word != "--smoke"]
@@ -86,8 +90,8 @@ def made(
         for line in serialize.describe(base, experiment):
             screen.note(line)
         run = pipeline.prepare(experiment, folder, screen)
-        pipeline.claim(experiment, folder)
-        with locks.held(folder) as alone:
+    with pipeline.claimed(experiment, folder) as alone:
+        with _compiling(quick):
             pipeline.train(run, screen, alone)
             changes = ["--smoke"] * quick
             changes += serialize.describe(serialize.what(base), serialize.what(experiment))
@@ -95,7 +99,7 @@ def made(
             if hosts.first():
                 results = delivery.delivered(run, results, screen)
                 report.write(folder, results, summary.histories(run))
-    return run, results
+        yield run, results
 
 
 @contextmanager

@@ -11,16 +11,19 @@ from pathlib import Path
 
 from kd_jax import hosts
 from kd_jax.errors import UsageError
-from kd_jax.jsons import parsed
+from kd_jax.jsons import mapping, parsed
 
 FILE = "lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[bool]:
+def held(folder: Path, out: bool = True) -> Iterator[bool]:
     """Within it no other process may hold the folder. The operating system forgets a lock with the
     process that held it, however that ended: none is ever stale. Several hosts of one run are one
     process here, the first of them. Gives whether that is sure: some file systems have no locks.
+
+    Args:
+      out: whether the command could write elsewhere, by its flag --out.
 
     Raises:
       UsageError: somebody else holds it; says who, and since when.
@@ -28,14 +31,38 @@ def held(folder: Path) -> Iterator[bool]:
     holder, other = _open(folder) if hosts.first() else (None, "")
     if not hosts.agreed(not other):
         raise UsageError(
-            f"{folder} is in use by {other or 'another process'}: wait for it or stop it, or give "
-            "--out another folder"
+            f"{folder} is in use by {other or 'another process'}: wait for it or stop it"
+            + ", or give --out another folder" * out
         )
     try:
         yield hosts.agreed(holder is not None)
     finally:
         if holder is not None:
             os.close(holder)  # the file stays: to take it away would let two hold two of them
+
+
+@contextmanager
+def around(path: Path, out: bool = True) -> Iterator[None]:
+    """As `held`, of the run's folder that `path` is or lies in, to write there; where it lies in
+    none, nothing is held."""
+    folder = _run_around(path)
+    if not hosts.agreed(folder is not None):
+        yield
+        return
+    with held(folder or path, out):
+        yield
+
+
+def _run_around(path: Path) -> Path | None:
+    # First as it was named, for who reads of it; then whatever of it the name leaves out.
+    for folder in (path, *path.parents, *path.resolve().parents):
+        try:
+            # Not the file's name alone: exported networks have one of that name beside them.
+            if mapping(folder / "config.json").get("class") == "Experiment":
+                return folder
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _open(folder: Path) -> tuple[int | None, str]:

@@ -2,7 +2,8 @@
 is done and resuming what was interrupted."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from kd_jax import (
     earlier,
     hosts,
     leaks,
+    locks,
     run_checks,
     run_fusion,
     stages,
@@ -112,6 +114,23 @@ def open_run(folder: Path, report: Reporter, data_dir: str = "") -> Run:
     return run
 
 
+@contextmanager
+def claimed(experiment: Experiment, folder: Path) -> Iterator[bool]:
+    """As `claim`, and within it no other process may hold the folder: it is held before anything
+    in it is changed. Gives whether that is sure, see `locks.held`.
+
+    Raises:
+      UsageError: also where another process holds it.
+    """
+    versions.read(folder)  # a folder that isn't for this version gets no lock either
+    with ExitStack() as stack:
+        with _written(experiment, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            alone = stack.enter_context(locks.held(folder))
+        claim(experiment, folder)
+        yield alone
+
+
 def claim(experiment: Experiment, folder: Path) -> None:
     """Makes the run's folder and writes the full config into it, and by which versions.
 
@@ -119,10 +138,19 @@ def claim(experiment: Experiment, folder: Path) -> None:
       UsageError: it can't be written to, or is of a format that this version doesn't read.
     """
     versions.read(folder)
-    try:
+    with _written(experiment, folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", to_data(experiment))
         write_json(folder / versions.FILE, versions.note() | {"sources": sources(experiment)})
+
+
+@contextmanager
+def _written(experiment: Experiment, folder: Path) -> Iterator[None]:
+    """Tells by which flag a folder was chosen that can't be written to."""
+    try:
+        yield
+    except UsageError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: the name holds a null character
         reason = getattr(error, "strerror", error)
         raise UsageError(
