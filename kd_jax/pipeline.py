@@ -32,7 +32,7 @@ from kd_jax.runs import Run, Seeds, experiment_of, folder_of
 from kd_jax.serialize import sources, to_data
 from kd_jax.state import Snapshot
 from kd_jax.sweep import expand
-from kd_jax.writing import write_json
+from kd_jax.writing import tidy, write_json
 
 KEPT = 12  # stages of which compiled programs are kept
 
@@ -127,6 +127,8 @@ def claimed(experiment: Experiment, folder: Path) -> Iterator[bool]:
         with _written(experiment, folder):
             folder.mkdir(parents=True, exist_ok=True)
             alone = stack.enter_context(locks.held(folder))
+            if alone:
+                tidy(folder)
         claim(experiment, folder)
         yield alone
 

@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from kd_jax.forward import Model
 from kd_jax.jsons import parsed
 from kd_jax.program import Program
 from kd_jax.state import Snapshot
-from kd_jax.writing import write_json
+from kd_jax.writing import whole, write_json
 
 CHUNK = 1 << 20  # bytes of a record
 
@@ -120,14 +119,15 @@ class Replay:
         parts = top_of(logits, self.top) if self.top else {"values": logits}
         limit = np.finfo(self.precision).max
         parts["values"] = np.clip(parts["values"], -limit, limit).astype(self.precision)
-        partial = self._path(epoch).with_suffix(f".{os.getpid()}.partial")
-        writer = ArrayRecordWriter(str(partial), "group_size:1")
-        writer.write(json.dumps({"shape": logits.shape}).encode())
-        blob = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
-        for start in range(0, len(blob), CHUNK):
-            writer.write(blob[start : start + CHUNK])
-        writer.close()
-        os.replace(partial, self._path(epoch))
+        # Runs share the folder without a lock. Two may record the same epoch; what is there first
+        # stays, as somebody may be learning from it already.
+        with whole(self._path(epoch), first=True) as partial:
+            writer = ArrayRecordWriter(str(partial), "group_size:1")
+            writer.write(json.dumps({"shape": logits.shape}).encode())
+            blob = b"".join(np.ascontiguousarray(part).tobytes() for part in parts.values())
+            for start in range(0, len(blob), CHUNK):
+                writer.write(blob[start : start + CHUNK])
+            writer.close()
 
     def read(self, epoch: int, shape: Sequence[int]) -> np.ndarray:
         """The logits of an epoch, float32 [S, N, K], which is their shape. Raises UsageError for a

@@ -2,6 +2,9 @@
 
 import json
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ import jax
 import numpy as np
 
 from kd_jax import hosts
+
+HALF = f"*.[0-9]*-{8 * '[0-9a-f]'}.partial"  # names of files that are not whole
 
 
 def write_text(path: Path, text: str) -> None:
@@ -21,9 +26,47 @@ def write_bytes(path: Path, data: bytes) -> None:
     if not hosts.first():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path, first: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write a file to, which is then put there. It is nobody else's: others
+    may be writing the same file, and one that another process puts in place is gone.
+
+    Args:
+      first: what somebody has put there meanwhile stays.
+    """
+    # Not by the process alone: those of two machines may have the same number.
+    own = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        yield own
+        if not first or not _linked(own, path):
+            os.replace(own, path)
+    except OSError as error:
+        if str(error.filename) == str(own):  # which says nothing to a reader
+            error.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):  # where it failed, what is there of it goes
+            own.unlink(missing_ok=True)
+
+
+def _linked(own: Path, path: Path) -> bool:
+    """Puts a file at a path, unless there is one; whether there is one now."""
+    try:
+        os.link(own, path)
+    except OSError:  # there was one; or it is a file system without links
+        return path.exists()
+    return True
+
+
+def tidy(folder: Path) -> None:
+    """Takes away what processes that were killed amid writing have left, at any depth. Only for who
+    has the folder to itself."""
+    for path in [*folder.rglob(HALF)] if hosts.first() else []:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

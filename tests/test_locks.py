@@ -185,3 +185,14 @@ def test_a_run_is_held_until_all_of_it_is_written(call, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "compare", compare)
     words = ("reproduce", "digits", "--smoke", "--out", tmp_path)
     assert f" is in use by process {os.getpid()} on " in refused(call, *words)
+
+
+def test_what_killed_writers_have_left_goes_when_the_run_goes_on(tmp_path):
+    experiment = dataclasses.replace(smoke(cli.preset("digits")), out=str(tmp_path))
+    folder = pipeline.folder_of(experiment)
+    half = folder / "train" / "done.json.17-0123abcd.partial"
+    half.parent.mkdir(parents=True)
+    half.write_text("{")
+    with pipeline.claimed(experiment, folder) as alone:
+        assert alone
+        assert not half.exists()

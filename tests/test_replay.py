@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -175,6 +176,31 @@ def test_what_is_written_is_read(tmp_path, precision, top):
     np.testing.assert_allclose(*largest, atol=exact)
     assert read.dtype == np.float32
     assert read.shape == logits.shape
+
+
+def test_two_runs_that_record_the_same_epoch_leave_the_first_recording(tmp_path):
+    logits = np.random.default_rng(0).normal(size=(1, 5, 10)).astype(np.float32)
+    one, other = (Replay(tmp_path, {"teacher": "me"}, "float32") for _ in range(2))
+    for kept, said in ((one, logits), (other, logits + 1e-6)):  # rounded otherwise
+        kept.write(0, said)
+        np.testing.assert_array_equal(kept.read(0, logits.shape), logits)
+    names = {path.name for path in one.folder.iterdir()}
+    assert names == {"identity.json", "epoch-00000.array_record"}
+
+
+def test_two_runs_may_begin_to_keep_at_once(tmp_path, monkeypatch):
+    begin_too, replace = [True], os.replace
+
+    def first(*paths):
+        if begin_too and begin_too.pop():
+            Replay(tmp_path, {"teacher": "me"}, "float32")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", first)
+    Replay(tmp_path, {"teacher": "me"}, "float32")
+    assert not begin_too
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["identity.json"]
 
 
 def test_the_kept_classes_keep_their_probabilities():
