@@ -96,7 +96,7 @@ class Store(Waypoints):
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.folder / "final", arrays, force=True)
         facts = facts | {CHECK: checksums(arrays)} | versions.note()
-        write_json(self.folder / DONE, facts)
+        write_json(self.folder / DONE, jsons.summed(facts))
         self.close()
         if hosts.first():
             self._clear()
@@ -117,10 +117,14 @@ class Store(Waypoints):
             return None
         anew = "delete it, and the same command trains this stage anew"
         try:
-            found = jsons.mapping(path)
+            said = jsons.mapping(path)
         except ValueError as error:
             raise UsageError(f"{path}: damaged ({error}): {anew}") from error
+        found, fits = jsons.unsummed(said)
+        require(fits, f"{path}: damaged (its {jsons.SUM} is of other content): {anew}")
         versions.check(path, found, f"{versions.OTHER}, or {anew}")
+        due = found.get("format", 1) >= versions.SUMMED
+        require(not due or jsons.SUM in said, f"{path}: damaged (no {jsons.SUM}): {anew}")
         sums = found.get(CHECK, [])
         fine = isinstance(sums, list) and all(jsons.within(x, 2**32 - 1) for x in sums)
         fine = fine and jsons.within(found.get("seconds", 0), LONGEST)

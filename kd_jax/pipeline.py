@@ -14,6 +14,7 @@ from kd_jax import (
     compiled,
     earlier,
     hosts,
+    jsons,
     leaks,
     locks,
     run_checks,
@@ -142,7 +143,7 @@ def claim(experiment: Experiment, folder: Path) -> None:
     versions.read(folder)
     with _written(experiment, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", to_data(experiment))
+        write_json(folder / "config.json", jsons.summed(to_data(experiment)))
         write_json(folder / versions.FILE, versions.note() | {"sources": sources(experiment)})
 
 

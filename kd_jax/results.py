@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_jax import cka, metrics, size
+from kd_jax import cka, jsons, metrics, size
 from kd_jax import latency as latency_lib
 from kd_jax.cka import Similarity
 from kd_jax.errors import UsageError, did_you_mean, require
-from kd_jax.jsons import parsed
 from kd_jax.latency import Latency
 from kd_jax.savings import Savings
 from kd_jax.sparse import SparseTiming
@@ -225,7 +224,8 @@ def per_seed(row: Row) -> list[tuple[str, Sequence]]:
 
 
 def to_json(results: Results) -> str:
-    """Strict JSON: what is not finite becomes a string, which from_json reads as the number."""
+    """Strict JSON: what is not finite becomes a string, which from_json reads as the number. Its
+    last field is a checksum of the others."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -236,18 +236,25 @@ def to_json(results: Results) -> str:
         return value if finite else str(value)
 
     data = {"format": FORMAT, **plain(dataclasses.asdict(results))}
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+    return json.dumps(jsons.summed(data), indent=1, allow_nan=False) + "\n"
 
 
 def from_json(text: str | bytes, where: str = FILE) -> Results:
     """The inverse of to_json. Raises UsageError, naming `where`, if it is anything else."""
     try:
-        data = parsed(text)
+        data = jsons.parsed(text)
     except ValueError as e:  # not JSON, or not UTF-8
         raise UsageError(f"{where} is no JSON ({e}): run it again") from e
-    found = data.pop("format", None) if isinstance(data, dict) else None
+    data, fits = jsons.unsummed(data) if isinstance(data, dict) else ({}, True)
+    found = data.pop("format", None)
     require(found == FORMAT, f"{where} has format {found}, not {FORMAT}: run it again")
-    return typed(Results, data, where)
+    results = typed(Results, data, where)
+    require(
+        fits,
+        f"{where}: damaged or edited (its checksum is of other content): write it anew by python "
+        "run.py evaluate RUN",
+    )
+    return results
 
 
 def write(folder: Path, results: Results) -> None:

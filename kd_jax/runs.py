@@ -15,7 +15,7 @@ from kd_jax.cuts import Cut
 from kd_jax.data import Dataset
 from kd_jax.distill import SimKD
 from kd_jax.ensembles import ensemble, networks_of
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model
 from kd_jax.gating import Gated
 from kd_jax.kinds import Given, Kind, Seeds, kind_of
@@ -246,13 +246,21 @@ def experiment_of(folder: Path) -> Experiment:
     if not path.exists():
         raise UsageError(f"{folder}: no config.json here, so no run of kd_jax")
     try:
-        experiment = from_data(jsons.parsed(path.read_text(encoding="utf-8")))
+        data, fits = jsons.parsed(path.read_text(encoding="utf-8")), True
+        if isinstance(data, dict):
+            data, fits = jsons.unsummed(data)
+        experiment = from_data(data)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (ValueError, TypeError, OSError) as error:
         raise UsageError(f"{path}: damaged ({error})") from error
     if not isinstance(experiment, Experiment):
         raise UsageError(f"{path}: damaged (it holds no Experiment)")
+    require(
+        fits,
+        f"{path}: damaged or edited (its checksum is of other content): the same run command "
+        "writes it anew; what is to be changed is given to run as flags",
+    )
     return experiment
 
 

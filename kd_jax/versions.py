@@ -12,10 +12,15 @@ from kd_jax.jsons import mapping
 VERSION = "0.1.0"  # of kd_jax
 FILE = "versions.json"  # of a run's folder
 
-FORMAT = 1
+FORMAT = 2
 """Of all files in a run's folder. It goes up where an earlier version would misread what this one
 writes. A field that is added to a config does not need that, as long as its default does what was
-done before there was such a field. What tells no format is of the first."""
+done before there was such a field. What tells no format is of the first.
+
+Of the second: what is known of a finished stage has a checksum of itself; so have config.json,
+results.json and histories, which are read without one too."""
+
+SUMMED = 2  # from this format on
 
 OTHER = "take that version of kd_jax, or a newer one"
 

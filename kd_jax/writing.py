@@ -8,10 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
-from kd_jax import hosts
+from kd_jax import hosts, jsons
 
 HALF = f"*.[0-9]*-{8 * '[0-9a-f]'}.partial"  # names of files that are not whole
 
@@ -71,5 +68,4 @@ def tidy(folder: Path) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Writes JSON; numpy's numbers and arrays become Python's."""
-    plain = lambda x: x.tolist() if isinstance(x, (np.ndarray, np.generic, jax.Array)) else str(x)  # noqa: E731
-    write_text(path, json.dumps(data, indent=1, default=plain) + "\n")
+    write_text(path, json.dumps(data, indent=1, default=jsons.plain) + "\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_jax import cli, reproduction, results, runs
+from kd_jax import cli, jsons, reproduction, results, runs
 from kd_jax.config import Experiment
 from kd_jax.errors import UsageError
 from kd_jax.serialize import to_data
@@ -77,9 +77,11 @@ def harmed(raw, rng):
         *(pytest.param(n, marks=pytest.mark.slow) for n in ("digits_quantize", "digits_fuse")),
     ],
 )
-def test_a_config_is_read_whole_or_refused(tmp_path, name):
+@pytest.mark.parametrize("summed", [True, False], ids=["with a checksum", "without"])
+def test_a_config_is_read_whole_or_refused(tmp_path, name, summed):
     rng, path = random.Random(name), tmp_path / "config.json"
-    data = to_data(cli.preset(name))
+    known = cli.preset(name)
+    data = jsons.summed(to_data(known)) if summed else to_data(known)
     raw, said = json.dumps(data).encode(), []
     for i in range(400):
         path.write_bytes(changed(data, rng) if i % 2 else harmed(raw, rng))
@@ -88,9 +90,28 @@ def test_a_config_is_read_whole_or_refused(tmp_path, name):
         except UsageError as error:
             said.append(str(error))
         else:
-            assert isinstance(found, Experiment)
+            assert found == known if summed else isinstance(found, Experiment)
     assert len(said) > 200
     assert all(words.startswith(f"{path}: ") for words in said)
+    assert max(map(len, said)) < 700, max(said, key=len)
+
+
+def read_results(path):
+    """Results, without a checksum, as earlier versions wrote them."""
+    return results.from_json(path.read_bytes(), str(path))
+
+
+def test_results_with_a_checksum_are_what_was_written_or_refused(tmp_path):
+    rng, path = random.Random(0), tmp_path / "results.json"
+    known = read_results(RESULTS / "digits" / "results.json")
+    text, said = results.to_json(known), []
+    for i in range(300):
+        path.write_bytes(changed(json.loads(text), rng) if i % 2 else harmed(text.encode(), rng))
+        try:
+            assert read_results(path) == known
+        except UsageError as error:
+            said.append(str(error))
+    assert len(said) > 250
     assert max(map(len, said)) < 700, max(said, key=len)
 
 
@@ -100,7 +121,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "docs"
 @pytest.mark.parametrize(
     ("file", "read"),
     [
-        ("digits/results.json", lambda path: results.from_json(path.read_bytes(), str(path))),
+        ("digits/results.json", read_results),
         ("mnist_papers_300_100/reproduction.json", reproduction.read),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_experiment import fake_data, tiny
 
-from kd_jax import pipeline, runs, stages
+from kd_jax import jsons, pipeline, runs, stages
 from kd_jax.config import ROLES, Distill, Experiment, Prune, Train
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_linen
@@ -84,6 +84,8 @@ def test_the_folder_is_named_by_what_is_computed(run):
 
 def test_the_config_in_the_folder_is_complete(run):
     data = json.loads((run.folder / "config.json").read_text())
+    data, fits = jsons.unsummed(data)
+    assert fits
     assert data == json.loads(json.dumps(to_data(run.experiment)))
     assert from_data(data) == run.experiment
 
