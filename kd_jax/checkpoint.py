@@ -1,6 +1,5 @@
 """What a stage leaves on disk: checkpoints on the way, its network at the end, its history."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kd_jax import arrays as files
-from kd_jax import hosts, jsons, packing, tree, versions
+from kd_jax import history, hosts, jsons, packing, tree, versions
 from kd_jax.checksums import checksums
 from kd_jax.errors import UsageError, require
 from kd_jax.state import Snapshot
 from kd_jax.waypoints import CHECK, LACKING, NOTES, Waypoints
-from kd_jax.writing import write_json, write_text
+from kd_jax.writing import write_json
 
 DONE = "done.json"
 SPENT, PACE = "seconds.json", "pace.json"
@@ -191,30 +190,37 @@ class Store(Waypoints):
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends a record, which has a "step"."""
-        if not hosts.first():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        if hosts.first():
+            history.append(self.folder, record)
 
-    def history(self) -> list[dict[str, Any]]:
-        """All records so far; a line cut short by a kill is left out."""
-        path = self.folder / "history.jsonl"
-        records = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                records.append(jsons.parsed(line))
-            except json.JSONDecodeError:
-                break
-        return records
+    def history(self, runs: int | None = None) -> list[dict[str, Any]]:
+        """All records so far that can be read. With `runs`, those alone that have what an epoch's
+        have, and an entry for each of so many runs."""
+        return history.read(self.folder, runs)[0]
 
-    def rewind(self, step: int) -> None:
-        """Forgets the records after a step: they will be written again."""
+    def rewind(self, step: int, epochs: int = 0) -> str:
+        """Forgets the records after a step: they will be written again.
+
+        Args:
+          epochs: how many had ended by then.
+
+        Returns:
+          What can't be read of their records, in a line; empty: all can.
+        """
         hosts.wait(f"{self.folder}: rewind")  # all know by now whence they go on
-        kept = [record for record in self.history() if record["step"] <= step]
-        if (self.folder / "history.jsonl").exists():
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            write_text(self.folder / "history.jsonl", text)
+        records, bad = history.read(self.folder)
+        kept = [record for record in records if record["step"] <= step]
+        said = history.told(self.folder, bad, epochs - len(kept))
+        history.write(self.folder, kept)
+        return said
+
+    def lost(self, runs: int) -> str:
+        """What can't be read of a finished stage's records, in a line; empty: all can."""
+        steps = (self.facts() or {}).get("steps", 0)
+        if not isinstance(steps, int) or steps <= 0:  # it was fused
+            return ""
+        records, bad = history.read(self.folder, runs, ended=True)
+        return history.told(self.folder, bad, history.epochs(records, steps) - len(records))
 
 
 def _check(known: Any, arrays: Any) -> None:

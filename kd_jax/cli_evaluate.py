@@ -45,7 +45,7 @@ def main(words: Sequence[str], options: Mapping[str, str], command: str, console
         run = pipeline.open_run(place, screen, data_dir)
         results = summary.summarise(run, command, screen)
         results = delivery.delivered(run, results, screen)
-        report.write(run.folder, results, summary.histories(run))
+        report.write(run.folder, results, summary.histories(run, screen))
         tables.show([results], console)
 
 

@@ -98,7 +98,7 @@ def made(
             results = summary.summarise(run, command, screen, changes)
             if hosts.first():
                 results = delivery.delivered(run, results, screen)
-                report.write(folder, results, summary.histories(run))
+                report.write(folder, results, summary.histories(run, screen))
         yield run, results
 
 

@@ -61,7 +61,9 @@ def fit(
             report.note(f"warning: the checkpoint of step {damaged} is damaged, and was deleted")
         for file in sorted(store.ignored):
             report.note(f"warning: {file} is damaged: what the stage took before is not counted")
-        store.rewind(step)
+        said = store.rewind(step, step // job.program.steps_per_epoch)
+        if said:
+            report.note(said)
     report.begin(name, job.program.steps, step)
     runner = Runner(job, step)
     saved, lost = time.monotonic(), []

@@ -179,19 +179,30 @@ class Run:
 
     def history(self, stage: str) -> list[dict[str, Any]]:
         """The records of a stage's epochs, the lists of all seeds joined."""
-        groups = [self.store(stage, seeds).history() for seeds in self.groups]
-        return [self._joined(stage, records) for records in zip(*groups, strict=False)]
+        count, groups = len(self.members(stage)), []
+        for seeds in self.groups:
+            records = self.store(stage, seeds).history(len(seeds) * count)
+            groups.append({record["step"]: record for record in records})
+        # Where a group lacks an epoch, there is none of all seeds.
+        steps = [step for step in groups[0] if all(step in group for group in groups)]
+        return [self._joined(stage, [group[step] for group in groups]) for step in steps]
+
+    def lost(self, stage: str) -> list[str]:
+        """What can't be read of a finished stage's records: a line for each damaged file."""
+        count = len(self.members(stage))
+        said = [self.store(stage, seeds).lost(len(seeds) * count) for seeds in self.groups]
+        return [*filter(None, said)]
 
     def _joined(self, stage: str, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         place, count = self.members(stage).index(stage), len(self.members(stage))
         join = lambda lists: [x for values in lists for x in values[place::count]]  # noqa: E731
         joined = dict(records[0])
         for name in ("validation_accuracy", "sparsity"):
-            if name in joined:
+            if all(name in record for record in records):
                 joined[name] = join(record[name] for record in records)
         for kind in ("train", "gradients"):
-            if kind in joined:
-                names = joined[kind]
+            if all(kind in record for record in records):
+                names = [n for n in joined[kind] if all(n in record[kind] for record in records)]
                 joined[kind] = {n: join(record[kind][n] for record in records) for n in names}
         return joined
 

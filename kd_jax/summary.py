@@ -30,7 +30,7 @@ from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError
 from kd_jax.forward import Model
-from kd_jax.loop import Reporter
+from kd_jax.loop import Reporter, Silent
 from kd_jax.prune import masks as masks_lib
 from kd_jax.results import DataFacts, Layer, Results, Row
 from kd_jax.reuse import REUSED
@@ -94,8 +94,11 @@ def _as_made(run: Run, rows: Sequence[Row]) -> dict[str, Any] | None:
     return {name: getattr(before, name) for name in names} if same else None
 
 
-def histories(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """{stage: its records}, the lists of all seeds joined."""
+def histories(run: Run, report: Reporter | None = None) -> dict[str, list[dict[str, Any]]]:
+    """{stage: its records}, the lists of all seeds joined; what can't be read of them is told."""
+    said = [line for stage in run.done for line in run.lost(stage)]
+    for line in dict.fromkeys(said):  # stages that train together have one file
+        (report or Silent()).note(line)
     return {stage: run.history(stage) for stage in run.done}
 
 
@@ -228,7 +231,9 @@ def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) ->
 def _validated(history: Sequence[Any], done: Sequence[dict[str, Any]]) -> list[float] | None:
     """The validation accuracy that training ended with; of what was only fused, the only one."""
     if history:
-        return history[-1].get("validation_accuracy")
+        last = history[-1]
+        lost = any(facts.get("steps", last["step"]) != last["step"] for facts in done)
+        return None if lost else last.get("validation_accuracy")
     known = [facts["validation_accuracy"] for facts in done if "validation_accuracy" in facts]
     return [x for part in known for x in part] or None
 

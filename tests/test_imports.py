@@ -31,7 +31,7 @@ config_prune config_shrink config_gate config_quantize
 config_order
 config objective metrics cka program zoo
 portion
-serialize learning lessons many events waypoints
+serialize learning lessons many events waypoints history
 checkpoint
 splicing batches
 checks step

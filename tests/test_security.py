@@ -113,4 +113,4 @@ def test_no_stage_of_a_foreign_config_has_a_name_that_leads_elsewhere(tmp_path, 
 
 def test_a_history_of_another_kind_is_no_history(tmp_path):
     (tmp_path / "history.jsonl").write_text('{"step": 1}\n__import__("os")\n{"step": 2}\n')
-    assert Store(tmp_path).history() == [{"step": 1}]
+    assert Store(tmp_path).history() == [{"step": 1}, {"step": 2}]
