@@ -30,6 +30,7 @@ from kd_jax import (
     report,
     stopping,
     tables,
+    values,
 )
 from kd_jax.bench import command as bench
 from kd_jax.config import Experiment
@@ -87,6 +88,7 @@ def main(arguments: list[str]) -> int:
     }
     verb = ""
     try:
+        values.check_encoded(arguments)
         arguments = extensions.join(hosts.join(arguments))
         console = Console(quiet=not hosts.first())
         if not arguments:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kd_jax import delivery, encode, files, locks, pipeline
 from kd_jax.encode.tensors import Coded
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, shortened
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
 from kd_jax.units import amount, ratio
@@ -71,7 +71,8 @@ def _stage(run: Run, named: str | None) -> str:
 
 def _seed(run: Run, said: str | None) -> int:
     said = str(run.experiment.seed) if said is None else said
-    require(said.isdecimal(), f"--seed {said}: give a whole number")
+    whole = said.isdecimal() and len(said) < 16
+    require(whole, f"--seed {shortened(said)}: give a whole number, one of the run's seeds")
     return int(said)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kd_jax import explain, locks, pipeline
 from kd_jax.config import Prune, Shrink
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, shortened
 from kd_jax.explain import Curves, Units
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
@@ -41,7 +41,9 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
     """
     require(len(words) == 1, "explain takes one run")
     said = options.get("--batches", "2")
-    require(said.isdecimal() and int(said) > 0, f"--batches {said}: give a whole number above 0")
+    whole = said.isdecimal() and len(said) < 16
+    fits = whole and 0 < int(said) < 2**31
+    require(fits, f"--batches {shortened(said)}: give a whole number above 0 and below 2**31")
     with closing(Screen(console)) as screen, locks.around(Path(words[0]), out=False):
         run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))
         folder = run.folder / "explain"

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kd_jax import latencies, latencies_table, locks, pipeline
 from kd_jax.cli_experiment import options
-from kd_jax.errors import require
+from kd_jax.errors import require, shortened
 from kd_jax.latencies import Latencies, Timing
 from kd_jax.progress import Screen
 from kd_jax.units import amount, ratio
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str], console: Console) -> None:
 
 
 def _whole(word: str) -> int:
-    require(word.isdecimal(), f"--batches {word}: give whole numbers above 0")
+    whole = word.isdecimal() and len(word) < 16
+    require(whole, f"--batches {shortened(word)}: give whole numbers above 0")
     return int(word)
 
 
@@ -63,7 +64,7 @@ def _seconds(word: str) -> float:
     try:
         return float(word)
     except ValueError:
-        require(False, f"--seconds {word}: give a number of seconds")
+        require(False, f"--seconds {shortened(word)}: give a number of seconds")
         raise
 
 

@@ -17,7 +17,7 @@ from kd_jax.config_shift import Shift
 from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import ROLES, Stage, Train, variants
 from kd_jax.datasets import Data
-from kd_jax.errors import require, require_finite, shortened
+from kd_jax.errors import require, require_finite, require_path, shortened
 from kd_jax.models import MODELS
 from kd_jax.models.base import ModelConfig
 
@@ -135,6 +135,8 @@ class Experiment:
         seconds = self.checkpoint_seconds
         require(0 < seconds <= 60, f"checkpoint-seconds {seconds} must be in (0, 60]")
         require(bool(self.out), "out is empty: name a folder, for instance runs")
+        require_path("out", self.out)
+        require_path("take-from", self.take_from)
         roles = [role for role in ROLES if getattr(self, role) is not None]
         for name in self.stages:
             self._check_name(name)

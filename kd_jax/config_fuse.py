@@ -60,11 +60,12 @@ class Fuse(Train):
                 getattr(self, name) == usual,
                 f"{name.replace('_', '-')}: nothing is trained in fusing: leave it as it is",
             )
-        require(len(set(self.of)) == len(self.of), f"of {' '.join(self.of)}: one is named twice")
+        listed = shortened(" ".join(self.of))
+        require(len(set(self.of)) == len(self.of), f"of {listed}: one is named twice")
         fewest = 2 if self.across == "stages" else 1
         require(
             len(self.of) >= fewest,
-            f"of {' '.join(self.of) or 'nothing'}: one network alone can't be fused: name two "
+            f"of {listed or 'nothing'}: one network alone can't be fused: name two "
             "stages or more, or set across to seeds",
         )
         self._check_shares()

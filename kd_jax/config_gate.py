@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from kd_jax.config_distill import Retrain
-from kd_jax.errors import require
+from kd_jax.errors import require, require_patterns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Gate(Retrain):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.start), "start is empty: name the stage whose network is to be gated")
+        require_patterns("keep", self.keep)
         require(0 < self.amount < 1, f"amount {self.amount} must be above 0 and below 1")
         require(self.hidden >= 1, f"hidden {self.hidden} must be at least 1")
 

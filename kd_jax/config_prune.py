@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from kd_jax.config_distill import Retrain
 from kd_jax.config_stages import variants
-from kd_jax.errors import require
+from kd_jax.errors import require, require_patterns
 from kd_jax.prune import (
     CRITERIA,
     PENALTIES,
@@ -75,6 +75,8 @@ class Prune(Retrain):
         super().__post_init__()
         require(0 <= self.sparsity < 1, f"sparsity {self.sparsity} must be in [0, 1)")
         require(self.threshold >= 0, f"threshold {self.threshold} must not be below 0")
+        for field in ("include", "exclude"):
+            require_patterns(f"{field} pattern", getattr(self, field))
         combinations.check(self)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from kd_jax.config_distill import Retrain
 from kd_jax.config_stages import variants
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import require, require_pattern, require_patterns, shortened
 from kd_jax.quantize import CALIBRATIONS, Calibration
 from kd_jax.quantize.uniform import BITS
 
@@ -80,6 +80,8 @@ class Quantize(Retrain):
             "size and layer-bits are both set: one of them says how many bits: leave one",
         )
         require(self.batches >= 1, f"batches {self.batches} must be at least 1")
+        for field in ("include", "exclude"):
+            require_patterns(field, getattr(self, field))
         learned = self.scales == "learned"
         require(
             not learned or self.epochs > 0,
@@ -110,13 +112,9 @@ class Quantize(Retrain):
         for text in self.layer_bits:
             pattern, equals, bits = text.rpartition("=")
             require(
-                bool(equals and pattern) and bits.isdigit(),
-                f"layer-bits {text!r}: write PATTERN=BITS, such as Conv_0=8",
+                bool(equals and pattern) and bool(re.fullmatch("[0-9]{1,3}", bits)),
+                f"layer-bits {shortened(repr(text))}: write PATTERN=BITS, such as Conv_0=8",
             )
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                message = f"layer-bits {pattern!r} is no regular expression ({error})"
-                raise UsageError(message) from error
+            require_pattern("layer-bits", pattern)
             found.append((pattern, int(bits)))
         return found

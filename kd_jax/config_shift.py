@@ -1,11 +1,10 @@
 """The stage that shifts biases of a classifier, as data."""
 
 import dataclasses
-import re
 from typing import ClassVar
 
 from kd_jax.config_stages import Train
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import require, require_patterns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,11 +35,7 @@ class Shift(Train):
         require(
             len(set(self.classes)) == len(self.classes), f"classes {listed}: one is named twice"
         )
-        try:
-            re.compile(self.bias)
-        except re.error as error:
-            message = f"bias {self.bias!r} is no regular expression ({error}): correct it"
-            raise UsageError(message) from error
+        require_patterns("bias", (self.bias,))
 
     @property
     def compared(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from kd_jax.config_distill import Retrain
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, require_patterns, shortened
 from kd_jax.prune import CHANNEL_CRITERIA
 
 
@@ -45,6 +45,7 @@ class Shrink(Retrain):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.start), "start is empty: name the stage whose network is to be cut")
+        require_patterns("keep", self.keep)
         require(0 < self.amount < 1, f"amount {self.amount} must be above 0 and below 1")
         shares = {name: getattr(self, name) for name in ("macs", "size", "latency")}
         set_ = {name: share for name, share in shares.items() if share is not None}
@@ -56,7 +57,7 @@ class Shrink(Retrain):
         require(self.multiple_of >= 1, f"multiple-of {self.multiple_of} must be at least 1")
         if self.criterion not in CHANNEL_CRITERIA:
             hint = did_you_mean(self.criterion, CHANNEL_CRITERIA)
-            raise UsageError(f"criterion {self.criterion!r} is unknown.{hint}")
+            raise UsageError(f"criterion {shortened(repr(self.criterion))} is unknown.{hint}")
         require(self.batches >= 1, f"batches {self.batches} must be at least 1")
 
     @property

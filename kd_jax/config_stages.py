@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from kd_jax.augment import Augment
-from kd_jax.errors import require, require_finite, shortened
+from kd_jax.errors import require, require_finite, require_path, shortened
 from kd_jax.freezing import check_patterns
 from kd_jax.optim import Optim
 
@@ -179,7 +179,9 @@ class Train:
         )
 
     def _check_weights(self) -> None:
-        file, digest = self.weights, self.weights_sha256
+        digest = self.weights_sha256
+        require_path("weights", self.weights)
+        file = shortened(repr(self.weights)) if self.weights else ""
         require(
             not (file and self.start),
             f"weights {file} with start {shortened(repr(self.start))}: a stage begins with one "

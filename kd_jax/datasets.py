@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kd_jax.errors import require
+from kd_jax.errors import require, require_path
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ class Data:
         require(
             bool(self.name), f"--data.name is empty: name a data set, such as {', '.join(DATASETS)}"
         )
+        require_path("--data.dir", self.dir)
         require(
             0.0 <= self.validation < 1.0,
             f"--data.validation {self.validation}: must be a fraction of train, at least 0 and "

@@ -4,7 +4,9 @@ status 2 and no traceback."""
 import dataclasses
 import difflib
 import math
+import os
 import re
+import warnings
 from collections.abc import Iterable
 
 
@@ -64,6 +66,38 @@ def reason(error: Exception, most: int = 200) -> str:
     return shortened(" ".join(str(error).split()), most) or type(error).__name__
 
 
+def require_pattern(said: str, pattern: str) -> None:
+    """Raises UsageError, which begins with what was `said`, for what is no regular expression."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what may once mean something else
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        shown, why = shortened(repr(pattern)), reason(error)
+        raise UsageError(f"{said} {shown} is no regular expression ({why}): correct it") from error
+
+
+def require_patterns(field: str, patterns: Iterable[str]) -> None:
+    """The same of each of a field's patterns; none may be empty, which is a slip and would find
+    everything."""
+    for pattern in patterns:
+        require(bool(pattern), f"{field} '' finds everything: write .* where that is meant")
+        require_pattern(field, pattern)
+
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that common file systems allow
+
+
+def require_path(field: str, path: str) -> None:
+    """Raises UsageError for a path that no file system would take: of a name that is too long."""
+    parts = [len(os.fsencode(part)) for part in path.split("/")]
+    require(
+        max(parts) <= LONGEST_NAME and sum(parts) + len(parts) - 1 <= LONGEST_PATH,
+        f"{field} {shortened(repr(path))}: a path has at most {LONGEST_PATH} bytes, and each name "
+        f"in it {LONGEST_NAME}: shorten it",
+    )
+
+
 def require_between(
     field: str, value: object, low: float, high: float = math.inf, open_low: bool = False
 ) -> None:
@@ -88,7 +122,7 @@ def require_finite(value: object, before: str = "") -> None:
     any depth of dataclasses, dictionaries and tuples; the message names its field. `before` comes
     before a number that stands alone."""
     if isinstance(value, int):
-        require(abs(value) < 2**31, f"{before}{value}: it must be within ±2**31.")
+        require(abs(value) < 2**31, f"{before}{shortened(str(value))}: it must be within ±2**31.")
     elif isinstance(value, float):
         fine = abs(value) <= LARGEST
         require(fine, f"{before}{value:g}: it must be a finite number (of float32).")

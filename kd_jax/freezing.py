@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import require, require_patterns
 from kd_jax.tree import Tree, map_named, named_leaves
 
 Patterns = tuple[str, ...]
@@ -51,13 +51,7 @@ def held_statistics(patterns: Patterns, collections: Tree, before: Tree) -> Tree
 
 def check_patterns(patterns: Patterns) -> None:
     """Raises UsageError for what is no regular expression."""
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise UsageError(
-                f"freeze pattern {pattern!r} is no regular expression ({error}): fix it"
-            ) from error
+    require_patterns("freeze pattern", patterns)
 
 
 def check(patterns: Patterns, params: Tree) -> None:

@@ -31,7 +31,7 @@ def join(arguments: list[str]) -> list[str]:
     rest = arguments[:place] + arguments[place + (1 if "=" in words[0] else 2) :]
     given: dict[str, Any] = {}
     if value != "auto":
-        found = re.fullmatch(r"(.+:\d+),(\d+),(\d+)", value)
+        found = re.fullmatch(r"(.+:\d{1,5}),(\d{1,9}),(\d{1,9})", value)
         if not found or int(found[3]) >= int(found[2]):
             raise UsageError(f"{FLAG} {value or '(nothing)'}: must be {FORM}")
         names = ("coordinator_address", "num_processes", "process_id")

@@ -15,7 +15,7 @@ from kd_jax.config_shrink import Shrink
 from kd_jax.config_stages import Train
 from kd_jax.data import Dataset, Split
 from kd_jax.distill import cross_entropy
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import require, require_pattern
 from kd_jax.forward import Model, Variables
 from kd_jax.portion import shown, train_size
 from kd_jax.prune import (
@@ -219,10 +219,8 @@ def matching(keep: Sequence[str], names: Sequence[str]) -> set[str]:
     """The groups that patterns find. Raises UsageError for one that finds none."""
     found: set[str] = set()
     for pattern in keep:
-        try:
-            some = {name for name in names if re.search(pattern, name)}
-        except re.error as error:
-            raise UsageError(f"keep {pattern!r} is no regular expression ({error})") from error
+        require_pattern("keep", pattern)
+        some = {name for name in names if re.search(pattern, name)}
         listed = ", ".join(names)
         require(bool(some), f"keep {pattern!r} finds no group: change it. They are: {listed}")
         found |= some

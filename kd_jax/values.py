@@ -5,10 +5,11 @@ these, and any of these or None.
 """
 
 import types
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
-from kd_jax.errors import UsageError, did_you_mean
+from kd_jax.errors import UsageError, did_you_mean, require, shortened
 
 NAMES = {
     int: "a whole number",
@@ -16,6 +17,8 @@ NAMES = {
     bool: "True or False",
     str: "a text",
 }
+LONGEST = 2**14  # signs of a text: a sweep may list many values
+NO_TEXT = ("Cc", "Cs")  # controls, and bytes that are of no sign: no name or path has them
 
 
 def read(kind: Any, words: list[str], flag: str) -> Any:
@@ -76,14 +79,39 @@ def _read_one(kind: Any, word: str, flag: str) -> Any:
         choices = {str(choice): choice for choice in get_args(kind)}
         if word not in choices:
             hint = did_you_mean(word, choices)
-            raise UsageError(f"{flag} {word!r} is unknown.{hint}")
+            raise UsageError(f"{flag} {shortened(repr(word))} is unknown.{hint}")
         return choices[word]
+    if kind is str:
+        return _text(word, flag)
     try:
         if kind is bool:
             return {"true": True, "false": False}[word.lower()]
         return kind(word)
     except (ValueError, KeyError):
-        raise UsageError(f"{flag} {word!r}: it must be {describe(kind)}") from None
+        shown = shortened(repr(word))
+        raise UsageError(f"{flag} {shown}: it must be {describe(kind)}") from None
+
+
+def _text(word: str, flag: str) -> str:
+    shown = shortened(repr(word))
+    odd = [sign for sign in word if unicodedata.category(sign) in NO_TEXT]
+    require(not odd, f"{flag} {shown} has the sign {''.join(odd[:1])!r} in it: leave it out")
+    require(len(word) <= LONGEST, f"{flag} {shown} has more than {LONGEST} signs: shorten it")
+    return word
+
+
+def check_encoded(words: list[str]) -> None:
+    """Raises UsageError for a word of a command line with bytes that are no text: it could neither
+    be shown nor written into a file."""
+    flag = ""
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("--") else (flag, "", word)
+        flag = "" if equals else name
+        require(
+            not any(unicodedata.category(sign) == "Cs" for sign in word),
+            f"{name} {shortened(ascii(value))}".strip() + ": these bytes are no text: write it in "
+            "UTF-8, or rename the file",
+        )
 
 
 def _is_union(kind: Any) -> bool:
@@ -97,4 +125,4 @@ def _without_none(kind: Any) -> list[Any]:
 def said(words: list[str], wanted: int = 1) -> str:
     """The words as they were given; where there are too many, what they may have been meant as."""
     hint = " (flags begin with two dashes)" if len(words) > wanted else ""
-    return (" ".join(map(repr, words)) or "none") + hint
+    return (" ".join(shortened(repr(word)) for word in words[:9]) or "none") + hint

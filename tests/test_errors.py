@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from kd_jax import errors
 from kd_jax.errors import UsageError, did_you_mean, require, require_between, require_finite
 
 INF, NAN = float("inf"), float("nan")
@@ -82,3 +83,24 @@ def test_require_finite_finds_whole_numbers_that_int32_can_not_hold(bad):
 def test_require_finite_lets_everything_else_pass():
     require_finite(Outer(inner=Inner(hard_weight=None, parts=(0.0, -1e38))))
     require_finite(Outer(inner=Inner(hard_weight=jnp.array(NAN))))  # not known before it runs
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999999999999}", "(" * 5000 + ")" * 5000])
+def test_what_is_no_regular_expression(pattern):
+    with pytest.raises(UsageError, match=r"^keep '.{1,110}' is no regular expression \(") as caught:
+        errors.require_pattern("keep", pattern)
+    assert len(str(caught.value)) < 400
+    errors.require_pattern("keep", "[[a]")  # Python warns of it, and it means what it says
+
+
+def test_an_empty_pattern_is_a_slip():
+    with pytest.raises(UsageError, match=r"keep '' finds everything: write \.\*"):
+        errors.require_patterns("keep", ("a", ""))
+
+
+@pytest.mark.parametrize("path", ["x" * 256, "a/" + "ä" * 128, "x/" * 2048 + "x"])
+def test_paths_that_no_disk_takes(path):
+    with pytest.raises(UsageError, match=r"^out '.*at most 4095 bytes, and each name in it 255"):
+        errors.require_path("out", path)
+    errors.require_path("out", "x" * 255 + "/y")
+    errors.require_path("out", "")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args, get_origin
 
 import pytest
-from test_flag_fuzz import inner
+from flag_mistakes import inner
 
 from kd_jax import cli, flags, pipeline
 from kd_jax.errors import UsageError

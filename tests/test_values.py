@@ -92,3 +92,25 @@ def test_what_fits_a_type_beside_what_is_read():
     assert values.fits(ModelConfig, MLP())
     assert values.fits(ModelConfig | None, None)
     assert values.fits(dict[str, ModelConfig], {"a": MLP()})
+
+
+@pytest.mark.parametrize("word", ["a\0b", "a\nb", "\x1b[2J", "\udcff", "x" * 20_000])
+def test_what_is_no_text_is_none(word):
+    with pytest.raises(UsageError, match=r"^--flag '.{1,130}(: leave it out|: shorten it)$"):
+        values.read(str, [word], "--flag")
+    assert values.read(str, ["größer als 東京　*"], "--flag") == "größer als 東京　*"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["report", "\udcff"], "'\\udcff': these bytes are no text"),
+        (["run", "x", "--out", "\udcff"], "--out '\\udcff': these bytes"),
+        (["run", "x", "--out=a\udcff"], "--out 'a\\udcff': these bytes"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named(words, said):
+    with pytest.raises(UsageError) as caught:
+        values.check_encoded(words)
+    assert str(caught.value).startswith(said)
+    values.check_encoded(["run", "--out", "größer"])

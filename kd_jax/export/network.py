@@ -14,7 +14,7 @@ from kd_jax import compiled, metrics, pipeline
 from kd_jax.augment import normalise
 from kd_jax.data import Split
 from kd_jax.datasets import Spec
-from kd_jax.errors import did_you_mean, require
+from kd_jax.errors import did_you_mean, require, shortened
 from kd_jax.forward import Model, Variables
 from kd_jax.quantize import integer, integers
 from kd_jax.quantize.network import INPUTS, grids
@@ -105,7 +105,8 @@ def seed_of(run: Run, said: str | None) -> int:
     if said is None:
         return seeds[0]
     listed = ", ".join(map(str, seeds))
-    require(said.isdecimal() and int(said) in seeds, f"--seed {said}: the run has {listed}")
+    whole = said.isdecimal() and len(said) < 16
+    require(whole and int(said) in seeds, f"--seed {shortened(said)}: the run has {listed}")
     return int(said)
 
 

@@ -53,7 +53,11 @@ class ShuffleNetV1(ModelConfig):
         require_positive(groups=self.groups)
         sizes = self.sizes()
         bad = [b for a, b in itertools.pairwise(sizes) if b <= a]
-        require(not bad, f"channels={self.channels}: each stage must have more than the one before")
+        require(
+            not bad,
+            f"channels={self.channels} in multiples of 4 groups, groups={self.groups}: each stage "
+            "must have more than the one before",
+        )
 
     def sizes(self) -> tuple[int, ...]:
         """Channels of stem and stages: multiples of 4 groups, as the bottleneck has a quarter."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import UsageError, require, require_pattern, shortened
 from kd_jax.tree import Tree, named_leaves
 
 Array = jax.Array
@@ -180,17 +180,18 @@ def read_word(field: Field, word: str) -> tuple[str, float]:
     """(pattern, number) of PATTERN=NUMBER."""
     pattern, equals, value = word.rpartition("=")
     what = {"amounts": "SPARSITY", "thresholds": "THRESHOLD"}[field]
-    form = f"{field} {word!r} is not of the form PATTERN={what}, such as Dense_0=0.9"
+    shown = shortened(repr(word))
+    form = f"{field} {shown} is not of the form PATTERN={what}, such as Dense_0=0.9"
+    require(bool(equals and pattern), form)
     try:
         number = float(value)
-        re.compile(pattern)
-    except (ValueError, re.error):
+    except ValueError:
         raise UsageError(form) from None
-    require(bool(equals and pattern), form)
+    require_pattern(field, pattern)
     if field == "amounts":
-        require(0 <= number < 1, f"amounts {word!r}: the sparsity must be in [0, 1)")
+        require(0 <= number < 1, f"amounts {shown}: the sparsity must be in [0, 1)")
     else:
-        require(0 < number < inf, f"thresholds {word!r}: a threshold must be above 0")
+        require(0 < number < inf, f"thresholds {shown}: a threshold must be above 0")
     return pattern, number
 
 

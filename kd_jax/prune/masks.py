@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_jax.errors import UsageError, did_you_mean, require
+from kd_jax.errors import UsageError, did_you_mean, require, require_pattern
 from kd_jax.prune import select
 from kd_jax.tree import Tree, count, map_masked, map_named, named_leaves, path_name
 
@@ -61,11 +61,8 @@ def start(
 
 
 def _search(flag: str, pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error as e:
-        message = f"{flag} pattern {pattern!r} is no regular expression ({e}): fix it."
-        raise UsageError(message) from e
+    require_pattern(f"{flag} pattern", pattern)
+    return re.search(pattern, name) is not None
 
 
 def among(

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kd_jax.errors import UsageError, require, require_between
+from kd_jax.errors import require, require_between, require_pattern
 from kd_jax.prune.masks import apply
 from kd_jax.tree import Tree, named_leaves, traceable
 
@@ -120,12 +120,8 @@ def _size(w: Array) -> Array:
 
 
 def _found(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error as error:
-        raise UsageError(
-            f"include {pattern!r} is no regular expression ({error}): fix it"
-        ) from error
+    require_pattern("include", pattern)
+    return re.search(pattern, name) is not None
 
 
 PENALTIES: dict[str, Penalty] = {"l1_count": PruningLoss(), "slimming": Slimming()}
