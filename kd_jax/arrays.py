@@ -1,5 +1,5 @@
 """Named arrays in files: safetensors that tell their own damage, and how many bytes of arrays a
-folder of Orbax can be expected to hold."""
+folder of Orbax can be expected to hold, and whether it can be read at all."""
 
 import math
 import os
@@ -13,12 +13,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kd_jax.errors import UsageError, reason
+from kd_jax.errors import UsageError, of_disk, reason
 
 CHECK = "checksum"  # among the words of a file, which safetensors calls its metadata
 # Bytes of arrays that are always fine, and so many for each byte of their files. Zeros take next to
 # nothing there; where one weight in a thousand is kept, an array has some 800 times their bytes.
 FEW, EACH = 1 << 24, 1 << 12
+PARTS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # of what lacks its parts
+AT_ONCE = 1 << 20  # bytes that are read
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str] = {}) -> None:
@@ -81,3 +83,55 @@ def check_sizes(saved: Any, folder: Path) -> None:
         chunks = max(chunks, math.prod(getattr(storage, "chunk_shape", None) or ()) * size)
     if max(arrays, chunks) > most:
         raise ValueError(f"arrays of {max(arrays, chunks):,} bytes in files of {files:,}")
+
+
+def check_readable(folder: Path, error: BaseException, fix: str) -> None:
+    """Returns where the files of a folder, which Orbax could not read, can be read: it is damaged.
+
+    Args:
+      error: what Orbax raised.
+      fix: what may be done but to make it possible.
+
+    Raises:
+      UsageError: a disk, rights or the machine are in the way, and the files may be whole.
+    """
+    disk = _in_the_way(error)
+    if disk is None or not disk.filename:
+        disk = _unread(folder) or disk
+    if disk is not None:
+        raise UsageError(
+            f"{disk.filename or folder}: can't be read ({disk.strerror or disk}): make that "
+            f"possible, or {fix}"
+        ) from error
+
+
+def _in_the_way(error: BaseException | None) -> OSError | None:
+    """Of an error, and of those that it came of, the first one that is no damage."""
+    while error is not None:
+        disk = of_disk(error)
+        if disk is not None and not isinstance(disk, PARTS):
+            return disk
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _unread(folder: Path) -> OSError | None:
+    """Why a file can't be read: of what may not be looked into, Orbax says that it isn't there."""
+    path = folder
+    try:
+        for place, _, names in os.walk(folder, onerror=_raised):
+            for path in (Path(place, name) for name in names):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        while file.read(AT_ONCE):
+                            pass
+    except PARTS:
+        return None
+    except OSError as error:
+        error.filename = error.filename or str(path)  # where it could be opened there is none
+        return error
+    return None
+
+
+def _raised(error: OSError) -> None:
+    raise error

@@ -143,12 +143,11 @@ class Store(Waypoints):
         except LACKING:
             raise
         except Exception as error:  # by Orbax, some of which are of no other class
+            anew = f"delete {self.folder}, and the same command trains this stage anew"
+            files.check_readable(self.folder / "final", error, anew)
             reason = str(error).partition("\n")[0][:200] or type(error).__name__
             by = f"; or it takes other versions: {other}" if other else ""
-            raise UsageError(
-                f"{self.folder / 'final'}: damaged ({reason}{by}): delete {self.folder}, and the "
-                "same command trains this stage anew"
-            ) from error
+            raise UsageError(f"{self.folder / 'final'}: damaged ({reason}{by}): {anew}") from error
         masks = arrays.get("masks", {})
         named = tree.map_named(
             lambda name, w: (

@@ -29,24 +29,32 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def trouble(error: Exception) -> str:
     """What disk or memory can't do, in one line with the fix. An error of another kind is
     raised again."""
-    by_orbax = re.search(r"([^:]+) \[os_error_code", str(error))  # in a ValueError
-    if isinstance(error, OSError) or by_orbax:
-        where = getattr(error, "filename2", None) or getattr(error, "filename", None)
-        where = where or _file_of_orbax(str(error)) or "the disk"
-        reason = by_orbax[1].strip() if by_orbax else getattr(error, "strerror", None) or error
+    disk = of_disk(error)
+    if disk is not None:
+        where = disk.filename2 or disk.filename or _file_of_orbax(str(error)) or "the disk"
         return (
-            f"can't write to or read from {where} ({reason}): make it possible, or choose another "
-            "folder"
+            f"can't write to or read from {where} ({disk.strerror or disk}): make it possible, or "
+            "choose another folder"
         )
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "out of memory: lower a batch, --seeds or a model's width"
     raise error
 
 
+def of_disk(error: BaseException) -> OSError | None:
+    """The OSError that an error is, or that Orbax tells of in the words of another; else None."""
+    code = re.search(r"\[os_error_code='(\d+)'\]", str(error))  # in a ValueError
+    if code is not None:
+        number = int(code[1])
+        return OSError(number, os.strerror(number), _file_of_orbax(str(error)) or None)
+    return error if isinstance(error, OSError) else None
+
+
 def _file_of_orbax(message: str) -> str:
-    """The checkpoint of which Orbax's message tells; "" where it tells of none."""
-    found = re.search(r'"(/[^"]+)"', message)
-    return found[1].partition(".orbax-checkpoint-tmp")[0] if found else ""
+    """The file or checkpoint of which Orbax's message tells; "" where it tells of none."""
+    # It goes from the whole to its parts; how all was opened comes last.
+    found = re.findall(r'"(/[^"]+)"', message.partition("[tensorstore_spec")[0])
+    return found[-1].partition(".orbax-checkpoint-tmp")[0] if found else ""
 
 
 def require(condition: bool, message: str) -> None:

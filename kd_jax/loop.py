@@ -58,7 +58,9 @@ def fit(
     step, carry = found if found is not None else (0, carry)
     if store is not None:
         for damaged in store.damaged:
-            report.note(f"warning: the checkpoint of step {damaged} is damaged, and was deleted")
+            aside = store.aside.get(damaged)
+            now = f"lies in {aside} until the stage is done" if aside else "was deleted"
+            report.note(f"warning: the checkpoint of step {damaged} is damaged, and {now}")
         for file in sorted(store.ignored):
             report.note(f"warning: {file} is damaged: what the stage took before is not counted")
         said = store.rewind(step, step // job.program.steps_per_epoch)

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from kd_jax import arrays as files
-from kd_jax import jsons, packing, versions
+from kd_jax import hosts, jsons, packing, versions
 from kd_jax.checksums import checksums
 from kd_jax.errors import UsageError
 from kd_jax.writing import write_json
@@ -19,6 +21,7 @@ from kd_jax.writing import write_json
 CHECK = "checksums"  # beside the arrays of which they are
 LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
 NOTES = "steps.json"  # beside the folder `steps`: {step: by whom its checkpoint is, and its form}
+ASIDE = ".damaged"  # behind the names of checkpoints that are not read any more
 
 
 class Waypoints:
@@ -26,11 +29,13 @@ class Waypoints:
 
     Attributes:
       damaged: the steps whose checkpoints `restore` could not read, and has deleted.
+      aside: where those of them lie instead, until the stage is done, for which there was no other.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.damaged: list[int] = []
+        self.aside: dict[int, Path] = {}
         self._manager: ocp.CheckpointManager | None = None
 
     @property
@@ -61,12 +66,13 @@ class Waypoints:
         shardings of `carry`; None where there is none.
 
         Raises:
-          UsageError: they are of another version of kd_jax, and of no use to this one.
+          UsageError: they are of another version of kd_jax, and of no use to this one; or the disk
+            can't be read, and nothing is deleted.
         """
         numbered = packing.numbered(carry)
         form = jax.tree.map(packing.form, numbered)
         form[CHECK] = np.zeros(len(form), np.uint32)
-        unread: list[int] = []
+        unread: dict[int, dict[str, Any]] = {}
         own = _form(carry)
         for step, note in self._steps():
             if note.get("form", own) != own:
@@ -78,10 +84,12 @@ class Waypoints:
                     raise ValueError("other numbers than were saved")
             except LACKING:
                 raise
-            except Exception:  # by Orbax, of damaged files; some are of no other class
-                unread.append(step)  # the one before it is kept for this
+            except Exception as error:  # by Orbax, of damaged files; some are of no other class
+                place = self.folder / "steps" / str(step)
+                files.check_readable(place, error, f"delete {place}, and it is gone on without it")
+                unread[step] = note  # the one before it is kept for this
                 continue
-            self._drop(unread, step)
+            self._drop(unread, note)
             leaves = {name: packing.unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
             return step, jax.tree.unflatten(jax.tree.structure(carry), packing.values(leaves))
         self._drop(unread)
@@ -121,18 +129,38 @@ class Waypoints:
         except Exception:  # by Orbax
             return True
 
-    def _drop(self, unread: list[int], read: int | None = None) -> None:
+    def _drop(
+        self, unread: Mapping[int, dict[str, Any]], read: dict[str, Any] | None = None
+    ) -> None:
         """Deletes checkpoints that are damaged: what this version, or the one that wrote a
-        checkpoint that was read, has written. Others may be whole for whoever wrote them."""
-        notes = self._notes()
-        by = lambda step: notes.get(str(step), {}).get("versions")  # noqa: E731
-        sure = [versions.note()["versions"], *([by(read)] if read is not None else [])]
+        checkpoint that was read, has written. Others may be whole for whoever wrote them. Where
+        none was read, they are set aside, for somebody to look into.
+
+        Args:
+          unread: {step: its note}.
+          read: the note of what was read in their place.
+        """
+        sure = [versions.note()["versions"], *([read.get("versions")] if read is not None else [])]
+        for step, note in unread.items():
+            by = note.get("versions")
+            if by not in sure and (by or read is None):
+                raise self._foreign(step, note)
+        if read is None and unread:
+            self._set_aside(unread)
         for step in unread:
-            if by(step) not in sure and (by(step) or read is None):
-                raise self._foreign(step, notes.get(str(step), {}))
-        for step in unread:
-            self.manager.delete(step)
+            if read is not None:
+                self.manager.delete(step)
             self.damaged.append(step)
+
+    def _set_aside(self, steps: Iterable[int]) -> None:
+        folder = self.folder / "steps"
+        self.aside = {step: folder / f"{step}{ASIDE}" for step in steps}
+        hosts.wait(f"{folder}: read")  # by all, as it is
+        for step, aside in self.aside.items() if hosts.first() else ():
+            shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+            os.replace(folder / str(step), aside)
+        hosts.wait(f"{folder}: set aside")
+        self.manager.reload()
 
     def _foreign(self, step: int, note: dict[str, Any]) -> UsageError:
         return UsageError(

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import pytest
 
 from kd_jax import errors
-from kd_jax.errors import UsageError, did_you_mean, require, require_between, require_finite
+from kd_jax.errors import (
+    UsageError,
+    did_you_mean,
+    of_disk,
+    require,
+    require_between,
+    require_finite,
+    trouble,
+)
 
 INF, NAN = float("inf"), float("nan")
 
@@ -104,3 +112,29 @@ def test_paths_that_no_disk_takes(path):
         errors.require_path("out", path)
     errors.require_path("out", "x" * 255 + "/y")
     errors.require_path("out", "")
+
+
+OPENED = '[tensorstore_spec=\'{\\\\"path\\\\":\\\\"/elsewhere/\\\\"}\']'
+
+
+@pytest.mark.parametrize(
+    "end", [f"[os_error_code='28'] {OPENED}", f"{OPENED} [os_error_code='28']"]
+)
+def test_what_orbax_says_of_a_disk_is_read_out_of_its_words(end):
+    error = ValueError(f'Error writing "/a/steps/2.orbax-checkpoint-tmp/d/8b": no space {end}')
+    found = of_disk(error)
+    assert found is not None
+    assert (found.errno, found.filename) == (28, "/a/steps/2")
+    assert trouble(error).startswith("can't write to or read from /a/steps/2 (No space left on dev")
+    inner = ValueError(f'Error reading local file "/a/steps/2/": of "/a/steps/2/d/8b": bad {end}')
+    found = of_disk(inner)
+    assert found is not None
+    assert found.filename == "/a/steps/2/d/8b"
+
+
+def test_what_is_of_no_disk_is_told_apart():
+    own = PermissionError(13, "Permission denied", "/a")
+    assert of_disk(own) is own
+    assert of_disk(ValueError("DATA_LOSS: a checksum differs")) is None
+    with pytest.raises(ValueError, match="DATA_LOSS"):
+        trouble(ValueError("DATA_LOSS: a checksum differs"))
