@@ -59,7 +59,8 @@ class Store(Waypoints):
         """Raises UsageError where what lies here is of a format that this version doesn't read, or
         the stage is done and what is known of it damaged."""
         self._done()
-        next(self._steps(), None)  # the one that is gone on from
+        # The one that is gone on from: a damaged note is passed over.
+        next((step for step, note in self._steps() if note is not None), None)
         self.close()
 
     def tidy(self) -> None:

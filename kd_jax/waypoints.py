@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from kd_jax.writing import write_json
 CHECK = "checksums"  # beside the arrays of which they are
 LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
 NOTES = "steps.json"  # beside the folder `steps`: {step: by whom its checkpoint is, and its form}
+SUM = "checksum"  # in a note, of all else in it; earlier versions left none
 ASIDE = ".damaged"  # behind the names of checkpoints that are not read any more
 
 
@@ -57,7 +59,8 @@ class Waypoints:
         # it refuses to read where a bit of them differs.
         there = {str(one) for one in self.manager.all_steps()}
         notes = {name: note for name, note in self._notes().items() if name in there}
-        notes[str(step)] = versions.note() | {"form": _form(carry)}
+        note = versions.note() | {"form": _form(carry)}
+        notes[str(step)] = note | {SUM: _sum(step, note)}
         write_json(self.folder / NOTES, notes)
         self.manager.save(step, args=ocp.args.StandardSave(arrays))
 
@@ -72,9 +75,12 @@ class Waypoints:
         numbered = packing.numbered(carry)
         form = jax.tree.map(packing.form, numbered)
         form[CHECK] = np.zeros(len(form), np.uint32)
-        unread: dict[int, dict[str, Any]] = {}
+        unread: dict[int, dict[str, Any] | None] = {}
         own = _form(carry)
         for step, note in self._steps():
+            if note is None:
+                unread[step] = note
+                continue
             if note.get("form", own) != own:
                 raise self._foreign(step, note)
             try:
@@ -100,14 +106,17 @@ class Waypoints:
         saved = self.manager.item_metadata(step)
         files.check_sizes(saved, self.folder / "steps" / str(step))
 
-    def _steps(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(step, what `save` has noted beside its checkpoint), the latest first. Each is looked at
-        when its turn comes: the oldest may be one of which a kill has left a part, for it was being
-        deleted."""
+    def _steps(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """(step, what `save` has noted beside its checkpoint, or None where that is damaged), the
+        latest first. Each is looked at when its turn comes: the oldest may be one of which a kill
+        has left a part, for it was being deleted."""
         steps = self.manager.all_steps() if (self.folder / "steps").exists() else []
         known = self._notes()
         for step in sorted(steps, reverse=True):
             note = known.get(str(step), {})
+            if not _agrees(step, note):
+                yield step, None
+                continue
             versions.check(self.folder / "steps" / str(step), note, self._instead)
             if not note and not self._summed(step):
                 raise self._foreign(step, note)
@@ -130,21 +139,21 @@ class Waypoints:
             return True
 
     def _drop(
-        self, unread: Mapping[int, dict[str, Any]], read: dict[str, Any] | None = None
+        self, unread: Mapping[int, dict[str, Any] | None], read: dict[str, Any] | None = None
     ) -> None:
         """Deletes checkpoints that are damaged: what this version, or the one that wrote a
         checkpoint that was read, has written. Others may be whole for whoever wrote them. Where
         none was read, they are set aside, for somebody to look into.
 
         Args:
-          unread: {step: its note}.
+          unread: {step: its note, or None where that is damaged}.
           read: the note of what was read in their place.
         """
         sure = [versions.note()["versions"], *([read.get("versions")] if read is not None else [])]
         for step, note in unread.items():
-            by = note.get("versions")
+            by = note.get("versions") if note is not None else sure[0]
             if by not in sure and (by or read is None):
-                raise self._foreign(step, note)
+                raise self._foreign(step, note or {})
         if read is None and unread:
             self._set_aside(unread)
         for step in unread:
@@ -186,3 +195,17 @@ def _form(carry: Any) -> str:
     named = jax.tree_util.tree_leaves_with_path(carry)
     told = [[jax.tree_util.keystr(path), list(x.shape), str(x.dtype)] for path, x in named]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _sum(step: int, note: Mapping[str, Any]) -> str:
+    """Of a note and of what it is about. Later versions read it by this rule too."""
+    return f"{zlib.crc32(json.dumps([step, note], sort_keys=True).encode()):08x}"
+
+
+def _agrees(step: int, note: Mapping[str, Any]) -> bool:
+    """Whether a note is what was written, as far as it says."""
+    rest = {name: value for name, value in note.items() if name != SUM}
+    try:
+        return SUM not in note or note[SUM] == _sum(step, rest)
+    except RecursionError:  # it was never written so deep
+        return False

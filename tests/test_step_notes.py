@@ -1,0 +1,134 @@
+"""What is noted beside checkpoints, damaged: a bit of it makes no checkpoint somebody else's."""
+
+import json
+import shutil
+
+import pytest
+from test_checkpoint import carry
+from test_upgrades import NEWER, SAID
+
+from kd_jax import waypoints
+from kd_jax.checkpoint import Store
+from kd_jax.errors import UsageError
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The folder of a stage with checkpoints of steps 1 and 2."""
+    store = Store(tmp_path / "stage")
+    for step in (1, 2):
+        store.save(step, carry(float(step)))
+    store.close()
+    return store.folder
+
+
+def flipped(folder, before, letters):
+    """One bit of what is noted of step 2 differs, so many letters after some words."""
+    path = folder / "steps.json"
+    data = bytearray(path.read_bytes())
+    at = data.index(before.encode(), data.index(b'"2": {')) + len(before) + letters - 1
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert json.loads(data)["1"]  # it is JSON as before
+
+
+def restored(folder):
+    """(step or None, the store) of what comes back."""
+    store = Store(folder)
+    store.check()
+    found = store.restore(carry(0.0))
+    store.close()
+    return found and found[0], store
+
+
+PLACES = {  # which letter after some words differs
+    "form": ('"form": "', 3),
+    "format": ('"format": ', 1),
+    "a version": ('"kd_jax": "', 1),
+    "the name of form": ('"for', 1),
+    "the name of format": ('"f', 1),
+    "the name of versions": ('"ver', 1),
+    "its checksum": ('"checksum": "', 8),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_note_of_which_a_bit_differs_is_damaged_and_the_one_before_is_taken(made, place):
+    flipped(made, *PLACES[place])
+    step, store = restored(made)
+    assert (step, store.damaged, store.aside) == (1, [2], {})
+    assert not (made / "steps" / "2").exists()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_only_checkpoint_is_set_aside_where_its_note_is_damaged(made, place):
+    shutil.rmtree(made / "steps" / "1")
+    flipped(made, *PLACES[place])
+    step, store = restored(made)
+    assert (step, store.damaged) == (None, [2])
+    assert (made / "steps" / "2.damaged" / "default").is_dir()
+
+
+def test_whatever_bit_of_the_notes_differs_no_checkpoint_is_refused(made):
+    sound = (made / "steps.json").read_bytes()
+    store, own = Store(made), waypoints._form(carry())
+    damaged = 0
+    for at in range(sound.index(b'"2"'), len(sound)):
+        data = bytearray(sound)
+        data[at] ^= 1
+        (made / "steps.json").write_bytes(data)
+        notes = [note for _, note in store._steps()]  # or it is of another format
+        assert {note.get("form", own) for note in notes if note is not None} <= {own}
+        damaged += None in notes
+    store.close()
+    assert damaged > 50
+
+
+def test_damaged_notes_hide_no_newer_format_behind_them(made):
+    """The run is refused before it trains: the checkpoint that it would go on from."""
+    newer = NEWER | {"form": "7"}
+    notes = json.loads((made / "steps.json").read_text())
+    notes["1"] = newer | {"checksum": waypoints._sum(1, newer)}
+    (made / "steps.json").write_text(json.dumps(notes))
+    Store(made).check()  # it goes on from the one after it
+    notes["2"]["form"] = "7"
+    (made / "steps.json").write_text(json.dumps(notes))
+    with pytest.raises(UsageError, match=f"^{made}/steps/1: {SAID}go on with that version, or"):
+        Store(made).check()
+    assert {path.name for path in (made / "steps").iterdir()} == {"1", "2"}
+
+
+def test_notes_of_one_step_are_none_of_another(made):
+    notes = json.loads((made / "steps.json").read_text())
+    notes["2"] = notes["1"]
+    (made / "steps.json").write_text(json.dumps(notes))
+    step, store = restored(made)
+    assert (step, store.damaged) == (1, [2])
+
+
+def test_notes_without_checksums_are_read_as_before(made):
+    notes = json.loads((made / "steps.json").read_text())
+    for note in notes.values():
+        assert note.pop("checksum")
+    (made / "steps.json").write_text(json.dumps(notes))
+    step, store = restored(made)
+    assert (step, store.damaged) == (2, [])
+    notes["2"]["form"] = "another"
+    (made / "steps.json").write_text(json.dumps(notes))
+    with pytest.raises(UsageError, match=f"^{made}/steps/2: .* can't go on from this checkpoint"):
+        Store(made).restore(carry())
+
+
+@pytest.mark.parametrize("said", [None, 7, [], {}, "", "0" * 8, [[]] * 9])
+def test_odd_checksums_are_damage(made, said):
+    notes = json.loads((made / "steps.json").read_text())
+    notes["2"]["checksum"] = said
+    (made / "steps.json").write_text(json.dumps(notes))
+    assert restored(made)[0] == 1
+
+
+@pytest.mark.parametrize("depth", [900, 5_000, 50_000, 500_000])
+def test_notes_may_be_nested_deeply(made, depth):
+    deep = "[" * depth + "]" * depth
+    (made / "steps.json").write_text(f'{{"2": {{"checksum": "1", "form": {deep}}}}}')
+    Store(made).check()
