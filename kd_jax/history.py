@@ -81,8 +81,9 @@ def _counts(value: Any) -> bool:
 
 def _whole(record: Record, runs: int) -> bool:
     """Whether it has what is drawn and told of an epoch, of each run."""
-    epoch, named = record.get("epoch"), [record[name] for name in NAMED if name in record]
-    if "train" not in record or not isinstance(epoch, int) or not 0 < epoch <= record["step"]:
+    epoch: Any = record.get("epoch")
+    named = [record[name] for name in NAMED if name in record]
+    if "train" not in record or not _counts(epoch) or not 0 < epoch <= record["step"]:
         return False
     if not all(isinstance(lists, dict) for lists in named):
         return False

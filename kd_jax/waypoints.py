@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from kd_jax.writing import write_json
 CHECK = "checksums"  # beside the arrays of which they are
 LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
 NOTES = "steps.json"  # beside the folder `steps`: {step: by whom its checkpoint is, and its form}
-SUM = "checksum"  # in a note, of all else in it; earlier versions left none
 ASIDE = ".damaged"  # behind the names of checkpoints that are not read any more
 
 
@@ -59,8 +57,8 @@ class Waypoints:
         # it refuses to read where a bit of them differs.
         there = {str(one) for one in self.manager.all_steps()}
         notes = {name: note for name, note in self._notes().items() if name in there}
-        note = versions.note() | {"form": _form(carry)}
-        notes[str(step)] = note | {SUM: _sum(step, note)}
+        note = versions.note() | {"form": _form(carry), "step": step}
+        notes[str(step)] = jsons.summed(note)
         write_json(self.folder / NOTES, notes)
         self.manager.save(step, args=ocp.args.StandardSave(arrays))
 
@@ -197,15 +195,7 @@ def _form(carry: Any) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def _sum(step: int, note: Mapping[str, Any]) -> str:
-    """Of a note and of what it is about. Later versions read it by this rule too."""
-    return f"{zlib.crc32(json.dumps([step, note], sort_keys=True).encode()):08x}"
-
-
 def _agrees(step: int, note: Mapping[str, Any]) -> bool:
-    """Whether a note is what was written, as far as it says."""
-    rest = {name: value for name, value in note.items() if name != SUM}
-    try:
-        return SUM not in note or note[SUM] == _sum(step, rest)
-    except RecursionError:  # it was never written so deep
-        return False
+    """Whether a note is what was written, of that step, as far as it says."""
+    rest, fits = jsons.unsummed(note)
+    return fits and rest.get("step", step) == step

@@ -183,6 +183,7 @@ def test_a_run_is_held_until_all_of_it_is_written(call, tmp_path, monkeypatch):
     monkeypatch.setattr(cli_run.delivery, "delivered", lambda *_: make())
     monkeypatch.setattr(cli, "published", lambda name: ((object(),), ""))
     monkeypatch.setattr(reproduction, "compare", compare)
+    monkeypatch.setattr(report, "write", lambda *_: None)  # plots take a while
     words = ("reproduce", "digits", "--smoke", "--out", tmp_path)
     assert f" is in use by process {os.getpid()} on " in refused(call, *words)
 

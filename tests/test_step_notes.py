@@ -7,7 +7,7 @@ import pytest
 from test_checkpoint import carry
 from test_upgrades import NEWER, SAID
 
-from kd_jax import waypoints
+from kd_jax import jsons, waypoints
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
 
@@ -88,7 +88,7 @@ def test_damaged_notes_hide_no_newer_format_behind_them(made):
     """The run is refused before it trains: the checkpoint that it would go on from."""
     newer = NEWER | {"form": "7"}
     notes = json.loads((made / "steps.json").read_text())
-    notes["1"] = newer | {"checksum": waypoints._sum(1, newer)}
+    notes["1"] = jsons.summed(newer)
     (made / "steps.json").write_text(json.dumps(notes))
     Store(made).check()  # it goes on from the one after it
     notes["2"]["form"] = "7"

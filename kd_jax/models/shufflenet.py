@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kd_jax.errors import require
+from kd_jax.errors import require, require_finite
 from kd_jax.models.base import ModelConfig
 from kd_jax.models.layers import (
     Features,
@@ -51,6 +51,7 @@ class ShuffleNetV1(ModelConfig):
         require_positive(channels=self.channels, blocks=self.blocks, width=self.width)
         require_depth(blocks=self.blocks)
         require_positive(groups=self.groups)
+        require_finite(self)  # here, for channels are reckoned from it at once
         sizes = self.sizes()
         bad = [b for a, b in itertools.pairwise(sizes) if b <= a]
         require(

@@ -38,6 +38,8 @@ from kd_jax.models import (
         (lambda: VGG(pools=6), "pools=6"),
         (lambda: MobileNetV2(strides=(3, 1, 1, 1, 1, 1, 1, 1)), "strides"),
         (lambda: ShuffleNetV1(channels=(240, 240, 480)), "channels"),
+        (lambda: ShuffleNetV1(width=float("inf")), "width is inf"),
+        (lambda: ShuffleNetV1(groups=10**30), "groups is 10000"),
         (lambda: ShuffleNetV2(width=-1.0), "width=-1.0"),
         (lambda: ViT(width=190), "heads=3"),
         (lambda: LSTM(vocabulary=-1), "vocabulary=-1"),
