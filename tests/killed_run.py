@@ -1,5 +1,6 @@
-"""A run as a process that may be killed: `python killed_run.py FOLDER few|all`, of a few stages and
-one seed, or of all kinds of stages and two seeds.
+"""A run as a process that may be killed: `python killed_run.py FOLDER few|all|together`, of a few
+stages and one seed, of all kinds of stages and two seeds one after another, or of two seeds and two
+settings in one program.
 
 Says "go" once it trains. Beside each stage's network it leaves the checksums of all that was
 trained: parameters, masks, moments, averages.
@@ -15,9 +16,10 @@ from tiny_experiment import tiny
 from kd_jax import checksums, locks, pieces, pipeline, report, stages, summary
 from kd_jax.augment import Augment
 from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
+from kd_jax.distill import CRD, KD
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
-from kd_jax.prune import DNS, Lottery, Movement, OneShot
+from kd_jax.prune import DNS, SNIP, Cubic, Lottery, Movement, OneShot
 from kd_jax.writing import write_json
 
 SHORT: dict[str, Any] = {"epochs": 8, "batch": 16, "optim": Optim(learning_rate=0.05)}
@@ -37,14 +39,24 @@ STAGES: dict[str, Train] = {
 }
 
 
-FEW = ("train", "distill", "surgery")
+FEW = {name: STAGES[name] for name in ("train", "distill", "surgery")}
+ADAM: dict[str, Any] = {**SHORT, "optim": Optim(name="adam", learning_rate=0.01, warmup=4)}
+# What else is carried from step to step: averages, Adam's moments, banks of features.
+TOGETHER: dict[str, Train] = {
+    "train": Train(model="teacher", swa=0.5, **SHORT),
+    "distill": Distill(terms={"kd": KD(), "crd": CRD(negatives=8)}, **ADAM),
+    "pruned": Prune(start="distill", sparsity=0.7, criterion=SNIP(), schedule=Cubic(), **ADAM),
+}
+SETS = {"few": (FEW, 1), "all": (STAGES, 2), "together": (TOGETHER, 2)}
 
 
 def experiment(folder: Path, which: str) -> Experiment:
     """Checkpoints come as often as they can be written."""
-    chosen = {name: STAGES[name] for name in (FEW if which == "few" else STAGES)}
-    given: dict[str, Any] = {"out": str(folder), "checkpoint_seconds": 1e-3, "together": False}
-    return tiny(stages=chosen, seeds=1 if which == "few" else 2, **given)
+    chosen, seeds = SETS[which]
+    given: dict[str, Any] = {"out": str(folder), "checkpoint_seconds": 1e-3}
+    if which == "together":
+        given["sweep"] = ("distill.optim.learning-rate=0.003,0.01",)
+    return tiny(stages=chosen, seeds=seeds, together=which == "together", **given)
 
 
 class Go(Silent):

@@ -14,6 +14,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 3.0  # seconds of training before a kill, at most
+EARLY = 0.2  # of the kills, which come before: while a process starts, and reads where it was
 # What no two runs have in common: how long things took.
 TIMES = {"seconds", "latency", "step_ms", "sparse", "gating", "environment"}
 
@@ -49,13 +50,16 @@ def left(folder):
 
 def run_killed(folder, which, programs, kills, rng):
     """How many kills it took until the run had ended, at most so many; and when they came."""
-    done = []
+    done, starting = [], 3.0
     while True:
         with start(folder, which, programs) as process:
             assert process.stdout is not None
-            process.stdout.readline()  # "go", or nothing at its end
+            early, began = len(done) < kills and rng.random() < EARLY, time.monotonic()
+            if not early:
+                process.stdout.readline()  # "go", or nothing at its end
+                starting = time.monotonic() - began
             if len(done) < kills:
-                wait = rng.uniform(0, LONGEST)
+                wait = rng.uniform(0, starting if early else LONGEST)
                 until = time.monotonic() + wait
                 while process.poll() is None and time.monotonic() < until:
                     time.sleep(0.001)
@@ -87,7 +91,7 @@ def check(tmp_path, which, programs, kills, seed):
         for name, expected in whole.items():
             assert found[name] == expected, name
         runs += 1
-    print(f"{len(when)} kills of {runs} runs, after {min(when)} to {max(when)} s of training")
+    print(f"{len(when)} kills of {runs} runs, after {min(when)} to {max(when)} s")
     return whole
 
 
@@ -105,3 +109,8 @@ def test_a_run_killed_a_few_times_ends_like_one_that_nobody_touched(tmp_path, pr
 @pytest.mark.slow
 def test_a_hundred_kills_over_all_stages_change_nothing(tmp_path, programs):
     assert len(states(check(tmp_path, "all", programs, 100, seed=2))) == 16  # 8 stages, 2 seeds
+
+
+@pytest.mark.slow
+def test_kills_of_seeds_and_settings_in_one_program_change_nothing(tmp_path, programs):
+    assert len(states(check(tmp_path, "together", programs, 40, seed=3))) == 3
