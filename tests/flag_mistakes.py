@@ -48,7 +48,7 @@ TEXTS = {
     "criterion": ("", "nothing-of-this-name"),
 }
 # Texts of which, but for signs that no text has, only what is looked up later shows whether they
-# mean something: test_flag_late tries them.
+# mean something, before training too.
 LATE = {
     "sweep": "which fields can be swept, the whole experiment tells when it is expanded",
     "student_taps": "which features there are, the network tells when it is traced",
