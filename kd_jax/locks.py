@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kd_jax import hosts
+from kd_jax import hosts, versions
 from kd_jax.errors import UsageError
 from kd_jax.jsons import mapping, parsed
 
@@ -49,6 +49,7 @@ def around(path: Path, out: bool = True) -> Iterator[None]:
     if not hosts.agreed(folder is not None):
         yield
         return
+    versions.read(folder or path)  # a folder that isn't for this version gets no lock
     with held(folder or path, out):
         yield
 

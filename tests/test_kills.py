@@ -17,6 +17,7 @@ LONGEST = 3.0  # seconds of training before a kill, at most
 EARLY = 0.2  # of the kills, which come before: while a process starts, and reads where it was
 # What no two runs have in common: how long things took.
 TIMES = {"seconds", "latency", "step_ms", "sparse", "gating", "environment"}
+TIMES |= {"checksum"}  # of these too
 
 
 def start(folder, which, programs):

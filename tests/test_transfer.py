@@ -218,7 +218,7 @@ def test_wrong_files_are_refused_before_training(call, tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ({"start": "other"}, "weights w with start 'other': a stage begins with one network"),
+    ({"start": "other"}, "weights 'w' with start 'other': a stage begins with one network"),
     ({"weights_sha256": "abc"}, "weights-sha256 'abc': give the 64 hexadecimal digits"),
     ({"weights": "", "weights_sha256": "0" * 64}, "weights-sha256 '0+': give the 64"),
 ]
@@ -231,7 +231,7 @@ def test_what_does_not_go_together(fields, message):
 
 
 def test_networks_that_no_file_is_of():
-    with pytest.raises(UsageError, match="weights w: no file is of a network with peer-models"):
+    with pytest.raises(UsageError, match="weights 'w': no file is of a network with peer-models"):
         Distill(weights="w", taught_by="peers", peer_models=("teacher",))
     with pytest.raises(UsageError, match="or with its teacher's classifier"):
         Distill(weights="w", classifier="teacher", teacher="train")

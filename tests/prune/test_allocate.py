@@ -141,7 +141,7 @@ def test_the_first_pattern_that_finds_a_layer_counts():
         ("a", "amounts 'a' is not of the form PATTERN=SPARSITY"),
         ("=0.5", "is not of the form"),
         ("a=x", "is not of the form"),
-        ("(=0.5", "is not of the form"),
+        ("(=0.5", r"amounts '\(' is no regular expression"),
         ("a=1.0", r"the sparsity must be in \[0, 1\)"),
     ],
 )
