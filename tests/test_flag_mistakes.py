@@ -29,6 +29,7 @@ KNOWN = ", ".join(sorted(TERMS))
         ("--name x", "unknown flag --name."),
         ("--student.class VGG", "unknown flag --student.class."),
         ("--distill 3", "--distill '3' is unknown. Known: "),
+        ("--prune.include (", "--prune.include pattern '(' is no regular expression (missing )"),
         ("--train 3", "unknown flag --train."),
         ("-- 3", "unknown flag --."),
         ("stray", "'stray' is no flag: flags begin with two dashes. See --help."),
