@@ -72,7 +72,8 @@ def _own_flags(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, st
     rest: list[str] = []
     for flag, words in flags.split([word for word in arguments if word not in ("-h", "--help")]):
         if flag not in names:
-            rest += [flag, *words]
+            # Joined as it may have been: a value that begins with dashes is no flag.
+            rest += [f"{flag}={words[0]}", *words[1:]] if words else [flag]
             continue
         said = " ".join(words)
         require(len(words) == 1 and bool(said), f"{flag} takes one value, but got {said or 'none'}")

@@ -55,6 +55,11 @@ class Distill(Train):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not self.teacher or all(self.teacher.split("+")),
+            f"teacher {shortened(repr(self.teacher))} has no name beside a +: put one there, or "
+            "drop the +",
+        )
         teaching.check(self)
 
     @property

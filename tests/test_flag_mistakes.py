@@ -29,6 +29,8 @@ KNOWN = ", ".join(sorted(TERMS))
         ("--name x", "unknown flag --name."),
         ("--student.class VGG", "unknown flag --student.class."),
         ("--distill 3", "--distill '3' is unknown. Known: "),
+        ("--prune.teacher +", "--prune.teacher '+' has no name beside a +"),
+        ("--distill.teacher train+", "--distill.teacher 'train+' has no name beside a +"),
         ("--prune.include (", "--prune.include pattern '(' is no regular expression (missing )"),
         ("--train 3", "unknown flag --train."),
         ("-- 3", "unknown flag --."),
