@@ -50,7 +50,7 @@ def test_a_wrong_value_of_each_field_is_refused():
 
 @pytest.mark.slow
 def test_all_wrong_values_of_each_field_are_refused():
-    assert fuzz(one_of_each(), seed=1, count=100) > 8_000
+    assert fuzz(one_of_each(), seed=1, count=100) > 7_500
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ def through_main(call, count, seed):
         words = spelled(place.name, rng.choice(wrong_values(place.kind, place.field)), rng)
         before = rng.choice((["run", name], ["plan", name, "--topology", "v5e:2x2"]))
         named = "" if any("\udcff" in word for word in words) else place.name
-        if len({*words} & {"--stage", "--out"}) == 0:
+        # Two are flags of plan itself; teachers are read late, and not at all where peers teach.
+        if place.name not in ("stage", "out") and not place.name.endswith(".teacher"):
             refuse(call, *before, *words, named=named)
 
 
