@@ -12,8 +12,7 @@ import numpy as np
 from kd_jax import step as step_lib
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
-from kd_jax.faults import Faults
-from kd_jax.faults import kept as stays
+from kd_jax.faults import Faults, numbers
 from kd_jax.pieces import Job, Runner
 
 MOST = 3  # parameters that are named
@@ -75,7 +74,8 @@ def explained(
             operation = _operation(job, runner.alone(step, state, runs[0])) if job.nans else ""
             return f"{words} {_when(job, step, runs)}{operation}{kept}"
         again, step = runner.one(step, again), step + 1
-    finite = {n: np.isfinite(np.asarray(x)[list(runs)]).all() for n, x in stays(again[0]).items()}
+    found = numbers(again[0])
+    finite = {n: np.isfinite(np.asarray(x)[list(runs)]).all() for n, x in found.items()}
     names = _listed([name for name, fine in finite.items() if not fine]) or "the loss so far"
     return f"{names} is not finite any more after step {after} of {job.program.steps}{kept}"
 

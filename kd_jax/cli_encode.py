@@ -14,6 +14,7 @@ from kd_jax.errors import UsageError, did_you_mean, require, shortened
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
 from kd_jax.units import amount, ratio
+from kd_jax.values import is_whole
 from kd_jax.writing import write_bytes
 
 HELP = """usage: python run.py encode RUN [--stage NAME] [--seed N] [--coders fixed,huffman,ans]
@@ -71,8 +72,9 @@ def _stage(run: Run, named: str | None) -> str:
 
 def _seed(run: Run, said: str | None) -> int:
     said = str(run.experiment.seed) if said is None else said
-    whole = said.isdecimal() and len(said) < 16
-    require(whole, f"--seed {shortened(said)}: give a whole number, one of the run's seeds")
+    require(
+        is_whole(said), f"--seed {shortened(said)}: give a whole number, one of the run's seeds"
+    )
     return int(said)
 
 

@@ -12,6 +12,7 @@ from kd_jax.data import load
 from kd_jax.errors import require
 from kd_jax.progress import Screen
 from kd_jax.writing import write_json
+from kd_jax.values import is_whole
 
 HELP = """usage: python run.py evaluate RUN [--data.dir DIR]
        python run.py evaluate FILE.kdz [--json OUT] [--most N] [--data.dir DIR]
@@ -52,7 +53,7 @@ def main(words: Sequence[str], options: Mapping[str, str], command: str, console
 def _file(path: Path, data_dir: str, options: Mapping[str, str], console: Console) -> None:
     out, most = options.get("--json"), options.get("--most")
     require(
-        most is None or (most.isdecimal() and len(most) < 16),
+        most is None or is_whole(most),
         f"--most {most}: give a whole number, as of numbers that the file may hold",
     )
     with closing(Screen(console)) as screen:

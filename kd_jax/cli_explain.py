@@ -17,6 +17,7 @@ from kd_jax.errors import UsageError, did_you_mean, require, shortened
 from kd_jax.explain import Curves, Units
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
+from kd_jax.values import is_whole
 from kd_jax.writing import write_text
 
 HELP = """usage: python run.py explain RUN [--stage NAME] [--batches 2] [--data.dir DIR]
@@ -41,8 +42,7 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
     """
     require(len(words) == 1, "explain takes one run")
     said = options.get("--batches", "2")
-    whole = said.isdecimal() and len(said) < 16
-    fits = whole and 0 < int(said) < 2**31
+    fits = is_whole(said) and 0 < int(said) < 2**31
     require(fits, f"--batches {shortened(said)}: give a whole number above 0 and below 2**31")
     with closing(Screen(console)) as screen, locks.around(Path(words[0]), out=False):
         run = pipeline.open_run(Path(words[0]), screen, options.get("--data.dir", ""))

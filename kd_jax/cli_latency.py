@@ -14,6 +14,7 @@ from kd_jax.errors import require, shortened
 from kd_jax.latencies import Latencies, Timing
 from kd_jax.progress import Screen
 from kd_jax.units import amount, ratio
+from kd_jax.values import is_whole
 
 HELP = """usage: python run.py latency RUN [--stages NAME ...] [--batches 1 8 64] [--seconds 0.5]
                              [--data.dir DIR]
@@ -55,8 +56,7 @@ def main(arguments: Sequence[str], console: Console) -> None:
 
 
 def _whole(word: str) -> int:
-    whole = word.isdecimal() and len(word) < 16
-    require(whole, f"--batches {shortened(word)}: give whole numbers above 0")
+    require(is_whole(word), f"--batches {shortened(word)}: give whole numbers above 0")
     return int(word)
 
 

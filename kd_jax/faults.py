@@ -23,11 +23,11 @@ def sound(state: TrainState, sums: Metrics) -> Array:
     """Whether what a run goes on with, and its loss so far, are finite. A gradient that is not is
     seen in the parameters it has moved; the square of one that is can be too much for Adam, which
     then moves that parameter no more."""
-    seen = [jnp.all(jnp.isfinite(x)) for x in kept(state).values()]
+    seen = [jnp.all(jnp.isfinite(x)) for x in numbers(state).values()]
     return jnp.all(jnp.stack([*seen, jnp.isfinite(sums["loss"]).all()]))
 
 
-def kept(state: TrainState) -> dict[str, Array]:
+def numbers(state: TrainState) -> dict[str, Array]:
     """{name: numbers} of parameters, statistics and the optimizer's moments."""
     kept = {"params": state.params, **state.collections, "moments": state.opt_state}
     return {n: x for n, x in named_leaves(kept).items() if jnp.issubdtype(x.dtype, jnp.inexact)}

@@ -100,6 +100,12 @@ def _text(word: str, flag: str) -> str:
     return word
 
 
+def is_whole(word: str) -> bool:
+    """Whether it is a whole number, not below 0, of no more digits than one can be meant to have:
+    Python refuses to read thousands of them."""
+    return word.isdecimal() and len(word) < 16
+
+
 def check_encoded(words: list[str]) -> None:
     """Raises UsageError for a word of a command line with bytes that are no text: it could neither
     be shown nor written into a file."""

@@ -252,6 +252,16 @@ left_behind = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExcepti
 
 
 @pytest.fixture
+def made(tmp_path):
+    """The folder of a stage with checkpoints of steps 1 and 2."""
+    store = Store(tmp_path / "stage")
+    for step in (1, 2):
+        store.save(step, carry(float(step)))
+    store.close()
+    return store.folder
+
+
+@pytest.fixture
 def tidy():
     yield
     gc.collect()

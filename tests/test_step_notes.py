@@ -5,21 +5,12 @@ import shutil
 
 import pytest
 from test_checkpoint import carry
+from test_checkpoint import made as made  # a fixture
 from test_upgrades import NEWER, SAID
 
 from kd_jax import jsons, waypoints
 from kd_jax.checkpoint import Store
 from kd_jax.errors import UsageError
-
-
-@pytest.fixture
-def made(tmp_path):
-    """The folder of a stage with checkpoints of steps 1 and 2."""
-    store = Store(tmp_path / "stage")
-    for step in (1, 2):
-        store.save(step, carry(float(step)))
-    store.close()
-    return store.folder
 
 
 def flipped(folder, before, letters):

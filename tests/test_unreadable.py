@@ -12,6 +12,7 @@ import pytest
 import tiny
 import tiny_runs
 from test_checkpoint import MASKS, PARAMS, carry, files, harmed, left_behind
+from test_checkpoint import made as made  # a fixture
 from test_checkpoint import tidy as tidy  # a fixture
 
 from kd_jax import pieces
@@ -21,16 +22,6 @@ from kd_jax.state import Snapshot
 
 FAILING = Path("/proc/self/mem")  # whose first byte can't be read by anybody: EIO
 PERMISSION = os.strerror(errno.EACCES)
-
-
-@pytest.fixture
-def made(tmp_path):
-    """The folder of a stage with checkpoints of steps 1 and 2."""
-    store = Store(tmp_path / "stage")
-    for step in (1, 2):
-        store.save(step, carry(float(step)))
-    store.close()
-    return store.folder
 
 
 def kept(folder):

@@ -20,6 +20,7 @@ from kd_jax.quantize import integer, integers
 from kd_jax.quantize.network import INPUTS, grids
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
+from kd_jax.values import is_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,8 +106,9 @@ def seed_of(run: Run, said: str | None) -> int:
     if said is None:
         return seeds[0]
     listed = ", ".join(map(str, seeds))
-    whole = said.isdecimal() and len(said) < 16
-    require(whole and int(said) in seeds, f"--seed {shortened(said)}: the run has {listed}")
+    require(
+        is_whole(said) and int(said) in seeds, f"--seed {shortened(said)}: the run has {listed}"
+    )
     return int(said)
 
 
