@@ -11,8 +11,8 @@ from kd_jax import delivery, encode, files, locks, pipeline, report, summary, ta
 from kd_jax.data import load
 from kd_jax.errors import require
 from kd_jax.progress import Screen
-from kd_jax.writing import write_json
 from kd_jax.values import is_whole
+from kd_jax.writing import write_json
 
 HELP = """usage: python run.py evaluate RUN [--data.dir DIR]
        python run.py evaluate FILE.kdz [--json OUT] [--most N] [--data.dir DIR]
