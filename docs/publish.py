@@ -28,7 +28,8 @@ def readme_table(results: Results) -> str:
     where = f"{machine.cpu}, {machine.threads} of {machine.cores} cores"
     where = f"{where}; Python {machine.python}, jax {machine.jax}"
     seeds = f"mean ± standard deviation of {len(results.seeds)} seeds"
-    made = f"{seeds}; {where}; `{results.command}` in {results.seconds:.0f} s"
+    trained = "".join(f"; trained on {place}" for place in results.elsewhere)
+    made = f"{seeds}; {where}{trained}; `{results.command}` in {results.seconds:.0f} s"
     return "\n\n".join((table, *notes.delivered([results]), made))
 
 

@@ -163,20 +163,23 @@ def _sentence(label: str, other: str, gain: Gain) -> str:
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} networks"
+
+
 def _origin(run: Results) -> list[str]:
     data, machine = run.data, run.environment
     models: dict[str, list[str]] = {}
     for row in run.rows:
         models.setdefault(row.model, []).append(row.label)
-    listed = lambda names: ", ".join(names) if len(names) <= FEW else f"{len(names)} networks"  # noqa: E731
-    named = [f"{model}: {listed(labels)}" for model, labels in models.items()]
+    named = [f"{model}: {_listed(labels)}" for model, labels in models.items()]
     note = f" ({data.note})" if data.note else ""
     device = ", ".join(dict.fromkeys((machine.platform, machine.device)))
     began: dict[str, list[str]] = {}
     for row in run.rows:
         began.setdefault(row.weights, []).append(row.label)
     began.pop("", None)
-    weights = [f"Pre-trained: {listed(labels)} by {file}." for file, labels in began.items()]
+    weights = [f"Pre-trained: {_listed(labels)} by {file}." for file, labels in began.items()]
     seeds = "seed" if len(run.seeds) == 1 else "seeds"
     return [
         f"Networks: {'; '.join(named)}.",
@@ -188,4 +191,5 @@ def _origin(run: Results) -> list[str]:
         f"{', '.join(map(str, run.seeds))}; jax {machine.jax}, flax {machine.flax}, Python "
         f"{machine.python}; {device}; {machine.cpu}, "
         f"{machine.threads} of {machine.cores} cores.",
+        *(f"Trained on {place}: {_listed(labels)}." for place, labels in run.elsewhere.items()),
     ]

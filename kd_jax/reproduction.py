@@ -51,6 +51,8 @@ class Reproduction(Typed):
     environment: Environment
     data: DataFacts
     remark: str = ""
+    trained_on: str = ""
+    """Devices, where they are others than those of the environment."""
     figures: Sequence[Found]
 
 
@@ -102,6 +104,7 @@ def compare(
         environment=results.environment,
         data=results.data,
         remark=" ".join(remark.split()),
+        trained_on=", ".join(results.elsewhere),
         figures=found,
     )
 
@@ -178,7 +181,8 @@ def notes(found: Reproduction) -> list[str]:
         "training that stage, all seeds.",
         f"Made in {duration(found.seconds)} by `{found.command}`; jax {here.jax}, Python "
         f"{here.python}; {here.cpu}, {here.threads} of {here.cores} cores"
-        f"{'' if here.platform == 'cpu' else f', {here.device}'}.",
+        f"{'' if here.platform == 'cpu' else f', {here.device}'}"
+        f"{f'; trained on {found.trained_on}' if found.trained_on else ''}.",
     ]
 
 

@@ -128,6 +128,9 @@ class Row(Typed):
     """Of a training step, of all seeds that train together."""
     weights: str = ""
     """File and SHA-256 of the pre-trained weights that it comes from; empty: of none."""
+    trained_on: str = ""
+    """JAX's name of the kind of device on which it was trained; empty: not known, or nothing was
+    trained."""
     compared_with: Sequence[str] | None = None
     """Stages whose accuracy it is compared with; None: the first earlier one with its model."""
 
@@ -192,6 +195,16 @@ class Results(Typed):
                 f"{row.stage}.class_accuracy is not of the {len(self.data.classes)} data.classes: "
                 "give one a class",
             )
+
+    @property
+    def elsewhere(self) -> dict[str, list[str]]:
+        """{device: labels of the networks that were trained there}, of other devices than that on
+        which all was measured."""
+        places: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.trained_on not in ("", self.environment.device):
+                places.setdefault(row.trained_on, []).append(row.label)
+        return places
 
     def row(self, stage: str) -> Row:
         """The row of a stage."""

@@ -82,6 +82,7 @@ def run(
     begin = functools.partial(_begin, prepared, start, teacher)
     state = begin()
     facts = {"stage": name, "seeds": list(seeds), "steps": prepared.program.steps, **(origin or {})}
+    facts["device"] = jax.devices()[0].device_kind
     soft = None
     if teacher is not None:
         facts |= _introduce(teacher, data, report)

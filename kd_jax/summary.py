@@ -224,6 +224,9 @@ def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) ->
         seconds=sum(facts.get("seconds", 0.0) for facts in done),
         step_ms=run.step_ms(stage),
         weights=transfer.came_from(run, stage),
+        trained_on=", ".join(
+            dict.fromkeys(str(facts["device"]) for facts in done if "device" in facts)
+        ),
         compared_with=run.baselines(stage, tuple(logits)),
     )
 

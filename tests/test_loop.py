@@ -73,6 +73,7 @@ def test_what_a_stage_leaves_on_disk(run):
     assert (facts["stage"], facts["steps"]) == ("prune", 12)
     assert len(facts["teacher_validation_accuracy"]) == 2
     assert facts["seconds"] > 0
+    assert facts["device"] == jax.devices()[0].device_kind
 
 
 def test_validation_may_be_rarer_and_is_always_at_the_end():

@@ -71,6 +71,17 @@ def test_notes_say_the_noise():
     assert "Zeros are multiplied like any number" in text
 
 
+def test_where_networks_were_trained_is_told_if_it_is_not_where_they_were_measured():
+    """Of runs that went on, or were evaluated, on another machine."""
+    here = make().environment.device
+    places = ("TPU v5e", here, "", "TPU v5e")
+    moved = [dataclasses.replace(row, trained_on=x) for row, x in zip(rows(), places, strict=True)]
+    run = make(rows=moved)
+    assert run.elsewhere == {"TPU v5e": [moved[0].label, moved[3].label]}
+    assert f"- Trained on TPU v5e: {moved[0].label}, {moved[3].label}." in tables.markdown([run])
+    assert "Trained on" not in tables.markdown([make()])
+
+
 def test_what_the_networks_learnt():
     text = tables.markdown([learnt()])
     teacher, alone, _, pruned = markdown_table(text, 2)  # after those of all and of comparisons

@@ -88,16 +88,18 @@ def test_who_trained_a_run_is_remembered(tmp_path):
     first = summary.summarise(run, "run tiny", Silent(), ["seeds: 3 -> 2"])
     assert (first.command, first.changes) == ("run tiny", ("seeds: 3 -> 2",))
     assert first.seconds > first.rows[0].seconds
+    assert first.rows[0].trained_on == first.environment.device
     results.write(run.folder, first)
     again = summary.summarise(run, "evaluate tiny", Silent())
     assert (again.command, again.changes) == (first.command, first.changes)
     assert again.seconds == first.seconds
 
     store = run.store("train", (0, 1))
-    store.finish(store.load(), {"seconds": 1000.0})  # trained anew
+    store.finish(store.load(), {"seconds": 1000.0, "device": "TPU v5e"})  # trained anew
     anew = summary.summarise(run, "run tiny again", Silent(), [])
     assert (anew.command, anew.changes) == ("run tiny again", ())
     assert anew.seconds > 1000.0
+    assert list(anew.elsewhere) == ["TPU v5e"]
     (run.folder / "results.json").write_text("{")
     assert summary.summarise(run, "evaluate tiny", Silent()).command == "evaluate tiny"
 
