@@ -198,6 +198,12 @@ class StoredImages:
         with self._telling():
             return int(self.examples[index][self.label])
 
+    @property
+    def lossy(self) -> bool:
+        """Whether its first image is a JPEG."""
+        with self._telling():
+            return len(self) > 0 and self.examples[0][self.image].startswith(b"\xff\xd8")
+
     def decode(self, example: dict[str, Any]) -> tuple[np.ndarray, int]:
         with Image.open(io.BytesIO(example[self.image]), formats=FORMATS) as image:
             return to_array(image, self.channels, self.size), int(example[self.label])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny_tfds
 
+from kd_jax import data
 from kd_jax.data import Split, load, statistics
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
@@ -143,6 +144,19 @@ def test_classes_have_the_names_that_are_stored(tiny, tmp_path):
     assert load(Data()).spec.names == ()
     other = dataclasses.replace(named, names=("katze", "hund"))
     assert (other, hash(other)) == (named, hash(named))  # the same program
+
+
+@pytest.mark.parametrize("memory_mb", [0, 1])  # streamed, and not
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_pixels_that_were_encoded_with_loss_are_told_of(tmp_path, monkeypatch, kind, memory_mb):
+    """Where a set is published as pixels: elsewhere JPEG is as published."""
+    images = tiny_tfds.random_images(4)
+    splits = {"train": (images, [0, 1, 2, 0]), "test": (images, [0, 1, 2, 0])}
+    tiny_tfds.write(tmp_path, "pixels", splits, images_as=kind)
+    config = Data(name="pixels", dir=str(tmp_path), memory_mb=memory_mb)
+    assert data.ANEW not in load(config).spec.note
+    monkeypatch.setattr(data, "PIXELS", ("pixels",))
+    assert load(config).spec.note.endswith(f"; {data.ANEW}") == (kind == "JPEG")
 
 
 def test_grey_images(tmp_path):

@@ -17,9 +17,10 @@ def write(
     classes: int | list[str] = 3,
     shape: tuple[int | None, int | None, int] = (4, 4, 3),
     file_format: str = "array_record",
+    images_as: str = "PNG",
 ) -> None:
-    """A set `name`, version 1.0.0, of PNG images and labels: {split: (images, labels)}; `classes`
-    are so many, or have these names."""
+    """A set `name`, version 1.0.0, of encoded images and labels: {split: (images, labels)};
+    `classes` are so many, or have these names."""
     import tensorflow_datasets as tfds
 
     kind = "num_classes" if isinstance(classes, int) else "names"
@@ -31,7 +32,9 @@ def write(
     )
     examples = {
         split: [
-            features.serialize_example({"image": io.BytesIO(png(image)), "label": label})
+            features.serialize_example(
+                {"image": io.BytesIO(encoded(image, images_as)), "label": label}
+            )
             for image, label in zip(images, labels, strict=True)
         ]
         for split, (images, labels) in splits.items()
@@ -77,8 +80,12 @@ def write_examples(
 
 
 def png(image: np.ndarray) -> bytes:
+    return encoded(image, "PNG")
+
+
+def encoded(image: np.ndarray, kind: str) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, kind)
     return file.getvalue()
 
 
