@@ -77,6 +77,10 @@ def check_taken(stages: Stages, name: str, roles: Collection[str], seeds: int) -
         )
     for other in needs(stage):
         check_reference(stages, f"{name}.{stage.flag_of(other)}", other)
+    if isinstance(stage, Distill) and stage.taught_by != "teacher":
+        # It teaches nothing now, and may be a setting of before; a slip is one all the same.
+        for other in {*stage.teacher.split("+")} - {"", Distill.teacher}:
+            check_reference(stages, f"{name}.teacher", other)
     stage.check_among(name, {other: stages[other].model for other in needs(stage)}, seeds)
 
 

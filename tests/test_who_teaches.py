@@ -259,6 +259,20 @@ def test_what_stages_need_and_the_peers_that_they_become():
         several(stages=stages | {"distill": unknown})
 
 
+@pytest.mark.parametrize("fields", [{"taught_by": "peers"}, {"taught_by": "average", "ema": 0.9}])
+def test_a_teacher_that_teaches_nothing_is_a_stage_all_the_same(fields):
+    """That of a stage before it was told to learn from others may stay; what names none is a
+    slip."""
+    stages = several().stages
+    idle = dataclasses.replace(stages["mutual"], **fields)
+    kept = several(stages=stages | {"mutual": dataclasses.replace(idle, teacher="second")})
+    assert kept.needs("mutual") == ()
+    for name in ("nobody", "train+nobody"):
+        slip = dataclasses.replace(idle, teacher=name)
+        with pytest.raises(UsageError, match=r"mutual\.teacher 'nobody' is no stage"):
+            several(stages=stages | {"mutual": slip})
+
+
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_from_the_experiment_to_the_table(tmp_path, together):
