@@ -1,5 +1,6 @@
 """Disks that fail amid training, for real: one line says so, and the run goes on afterwards."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -82,6 +83,42 @@ def test_a_disk_that_is_full(small_disk):
         subprocess.run(words, check=True, capture_output=True)
 
     check_that_it_fails_in_one_line_and_goes_on(small_disk, "No space left on device", repair)
+
+
+def fill(file):
+    """Makes it as large as the disk allows."""
+    with file.open("wb", 0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+
+
+@pytest.mark.slow  # as above, but for what lies there already
+def test_a_disk_that_fills_up_leaves_the_checkpoints_before(small_disk):
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    out, filler = small_disk / "runs", small_disk / "filler"
+    words = (*RUN, *SMALL, "--train.epochs", "3000", "--out", out)
+    with started(*words) as process:
+        while len(steps_of(out)) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        good = max(steps_of(out))
+        fill(filler)
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert error.startswith("error: ")
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    assert steps_of(out), "the good ones are gone"
+    filler.unlink()
+    said = []
+    with started(*words) as process:
+        assert process.stdout is not None
+        while not said or "from step" not in said[-1]:
+            said.append(process.stdout.readline())
+            assert said[-1], process.stderr and process.stderr.read()
+        process.kill()
+        process.communicate()
+    assert int(said[-1].split("from step ")[1].split(",")[0]) >= good
 
 
 def test_a_disk_that_can_only_be_read(small_disk):
