@@ -1,5 +1,6 @@
 """Plots of many networks: which is best, and how accuracy falls with sparsity. PNG files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -33,13 +34,17 @@ def save_ranking(folder: Path, results: Results) -> Path:
             ax.axvline(of[name].mean, color=figures.colour(index), linewidth=0.8, zorder=0)
         ax.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
         ax.set_ylim(-1, len(rows))
-        low = float(np.percentile([of[row.stage].mean for row in rows], 10))
-        high = max(of[row.stage].mean for row in rows)
-        # What learned nothing would leave no room for the differences of all others.
-        ax.set_xlim(max(0.0, low - 2 * max(high - low, 1.0)), min(100.0, high + 1.0))
+        ax.set_xlim(_limits([of[row.stage].mean for row in rows], 10))
         ax.set_xlabel("test accuracy, % (what lies further left is cut off)")
         ax.set_title(f"Accuracy (mean ± standard deviation of {len(results.seeds)} seeds)")
         return figures.save(figure, Path(folder) / "ranking.png")
+
+
+def _limits(accuracies: Sequence[float], percentile: float) -> tuple[float, float]:
+    """Of an axis of accuracies in per cent. What learned nothing would leave no room for the
+    differences of all others: what lies far below the percentile is left out."""
+    low, high = float(np.percentile(accuracies, percentile)), max(accuracies)
+    return max(0.0, low - 2 * max(high - low, 1.0)), min(100.0, high + 1.0)
 
 
 def save_sparsities(folder: Path, results: Results) -> Path:
@@ -70,7 +75,8 @@ def save_sparsities(folder: Path, results: Results) -> Path:
         ax.set_xticks(kept, [f"{100 * (1 - k):g}" for k in kept])
         ax.minorticks_off()
         ax.set_xlabel("pruned, % (logarithmic in what is kept)")
-        ax.set_ylabel("test accuracy, %")
+        ax.set_ylim(_limits([100 * y for line in lines.values() for _, y, _ in line], 25))
+        ax.set_ylabel("test accuracy, % (what lies further down is cut off)")
         ax.set_title(f"Accuracy against sparsity (mean ± std of {len(results.seeds)} seeds)")
         columns = figures.legend_columns(names)
         figure.legend(ax.containers, names, loc="outside lower center", ncols=columns)
