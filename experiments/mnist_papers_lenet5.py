@@ -8,9 +8,14 @@ Networks", 2015, https://arxiv.org/abs/1506.02626; Han, Mao, Dally, "Deep Compre
 https://arxiv.org/abs/1510.00149; Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs",
 2016, https://arxiv.org/abs/1608.04493.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: an hour a seed on two CPU cores (from the speed of single steps)
+Cost: ten minutes for three seeds on one H100 that had other work; on a CPU core some hours a seed
+(from the speed of single steps)
 Command: python run.py reproduce mnist_papers_lenet5
-Result: not run to the end yet.
+Result: docs/results.md, trained on one H100. The dense network makes 0.80 ± 0.03 % errors. 12.4
+times fewer parameters: 0.75 ± 0.05 %; as a file 39.1 ± 0.4 times smaller: 0.74 ± 0.05 %; both fewer
+than the dense one, as in the papers. By surgery 119 ± 2 times fewer, where the paper has 108, at
+0.82 ± 0.07 %: 0.02 ± 0.07 over the dense network, within the noise. All together: 120 times fewer
+parameters, a file 266 times smaller, at 0.70 ± 0.05 %, 0.10 ± 0.08 under the dense network.
 """
 
 from experiments.mnist_papers_300_100 import COMMON, JITTER, SOFT, figures
@@ -22,20 +27,21 @@ from kd_jax.optim import Optim
 from kd_jax.prune import DNS, Cubic, Iterative
 
 DENSE = Optim(learning_rate=0.02, weight_decay=5e-4)
-LESS = Optim(learning_rate=0.002, weight_decay=1e-4)
+LESS = Optim(learning_rate=0.05, weight_decay=1e-3)
+TAUGHT = Optim(learning_rate=0.01, warmup=400)  # without a warm-up it diverges
 SHARED = Optim(learning_rate=0.0005)
 CONFIG = Experiment(
     name="mnist_papers_lenet5",
-    data=Data(name="mnist"),
+    data=Data(name="mnist", validation=0.05),
     teacher=LeNet(width=2.0, conv_relu=True),
     student=MODELS["lenet5"],
     stages={
         "train": Train(epochs=20, optim=DENSE, **COMMON),
         "han": Prune(
             start="train",
-            amounts=("conv1=0.34", "conv2=0.88", "dense1=0.92", "classifier=0.81"),
+            amounts=("conv1=0.34", "conv2=0.88", "dense1=0.925", "classifier=0.81"),
             schedule=Iterative(rounds=5),
-            epochs=25,
+            epochs=40,
             optim=LESS,
             **COMMON,
         ),
@@ -51,20 +57,21 @@ CONFIG = Experiment(
         "dns": Prune(
             start="train",
             allocation="std",
-            threshold=1.0,
+            threshold=5.0,
+            thresholds=("conv1=1", "conv2=3.5", "classifier=2"),
             schedule=DNS(),
-            epochs=30,
+            epochs=60,
             optim=LESS,
             **COMMON,
         ),
         "large": Train(model="teacher", epochs=20, optim=DENSE, augment=JITTER, **COMMON),
-        "taught": Distill(epochs=20, optim=DENSE, augment=JITTER, **SOFT, **COMMON),
+        "taught": Distill(epochs=20, optim=TAUGHT, augment=JITTER, **SOFT, **COMMON),
         "least": Prune(
             start="taught",
-            sparsity=0.992,
+            sparsity=0.993,
             allocation="global",
             schedule=Cubic(begin=0.0, end=0.6, every=100),
-            epochs=30,
+            epochs=60,
             optim=Optim(learning_rate=0.01, weight_decay=1e-5),
             **SOFT,
             **COMMON,
@@ -79,3 +86,9 @@ CONFIG = Experiment(
 )
 
 PUBLISHED = figures(0.80, (12.0, 0.77, -0.03), (39.0, 0.74), (108.0, 0.91, 0.0))
+REMARK = """
+Rates, weight decay, the factors of surgery and the last sparsity were chosen by validation
+accuracy, from a handful each: first of one seed; the factors of surgery and the last sparsity then
+from three each, of three seeds. Of the training images a twentieth is held out. Surgery leaves
+biases alone, of which the paper prunes some. Stages trained side by side, on one accelerator.
+"""
