@@ -7,9 +7,14 @@ alone, and the weights that it was published with (on CIFAR-100). Nothing was tu
 Paper: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016,
 https://arxiv.org/abs/1512.03385 (ResNet-20: 91.25 % after 64,000 steps of 128 examples).
 Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
-Cost: about four hours for three seeds on two CPU cores (from the speed of single steps)
+Cost: eight minutes for three seeds on one H100 that had other work; on two CPU cores about four
+hours (from the speed of single steps)
 Command: python run.py run cifar10_small
-Result: not run to the end yet.
+Result: docs/cifar10_small, three seeds, trained on one H100, on images that were encoded anew as
+JPEG, so that no published number compares. ResNet-20 85.42 ± 0.22 %; ResNet-8 alone 77.96 ± 0.22 %,
+with KD 80.95 ± 0.32, DKD 80.15 ± 0.16, AT 78.84 ± 0.26 %. With CRD and KD 81.5 and 81.2 % of two
+seeds; the third lost in its fourth epoch what it had learnt, at this rate of 0.1 (published: 0.05),
+and ended at 65.1 %.
 """
 
 from typing import Any
