@@ -13,9 +13,12 @@ Before Training by Preserving Gradient Flow", 2020, https://arxiv.org/abs/2002.0
 https://arxiv.org/abs/2006.05467; Evci et al., "Rigging the Lottery", 2020,
 https://arxiv.org/abs/1911.11134.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: about an hour on two CPU cores, for three seeds (from the speed of single steps)
+Cost: 1 h 8 min for three seeds on one CPU core, beside other work
 Command: python run.py run mnist_sparse_300_100
-Result: not run to the end yet.
+Result: docs/mnist_sparse_300_100, three seeds. At 99 % the lottery ticket has 97.63 ± 0.11 % of the
+dense network's 98.44, RigL 95.42 ± 0.19, SynFlow 93.28 ± 0.37, SNIP 91.97 ± 0.48, GraSP 89.37 ±
+0.09, and random masks 89.47 ± 0.27 % with an Erdos-Renyi share in each layer, else 39 ± 13 %. There
+GraSP is no better than they, and what is found by training first beats all of them.
 
 All are trained as long as the dense network is; a lottery ticket's five rounds and its last
 training take as long each. All have the same learning rate, and nothing is tuned.
