@@ -100,13 +100,15 @@ def values(figure: Figure, row: Row, counts: Sequence[int], sizes: Sequence[int]
 
 
 def verdict(figure: Figure, ours: Sequence[float]) -> str:
-    """Whether the mean of ours says what the paper's does."""
+    """Whether the mean of ours says what the paper's does, to the decimals in which such numbers are
+    printed: of the paper's no more are known."""
     mean, (least, most) = float(np.mean(ours)), figure.bar
     if least is not None or most is not None:
         within = (least is None or mean >= least) and (most is None or mean <= most)
         return "reproduced" if within else "not reproduced"
     if figure.published is None:
         return "ours alone"
-    more = KINDS[figure.measure].more_is_better
-    as_good = mean >= figure.published if more else mean <= figure.published
+    kind = KINDS[figure.measure]
+    ahead = round(mean, kind.decimals) - round(figure.published, kind.decimals)
+    as_good = ahead >= 0 if kind.more_is_better else ahead <= 0
     return "reproduced" if as_good else "short"

@@ -73,6 +73,11 @@ def test_errors_on_classes_are_counted_by_their_examples():
         ("errors", 74.0, (None, None), [75], "short"),
         ("smaller", 40.0, (None, None), [39, 40], "short"),
         ("smaller", 40.0, (None, None), [40, 41], "reproduced"),
+        ("error", 0.8, (None, None), [0.77, 0.8, 0.83], "reproduced"),
+        ("error", 0.74, (None, None), [0.744], "reproduced"),  # as exact as it is printed
+        ("error", 0.74, (None, None), [0.746], "short"),
+        ("accuracy", 70.66, (None, None), [70.656], "reproduced"),
+        ("accuracy", 70.66, (None, None), [70.654], "short"),
         ("smaller", None, (None, None), [1], "ours alone"),
     ],
 )
