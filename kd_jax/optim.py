@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules, from settings that may be traced."""
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -57,6 +58,12 @@ class Optim:
             self.name != "dot" or 0 <= delta <= min(self.momentum, 0.999 - self.momentum),
             f"dot-delta {delta} must leave momentum {self.momentum} plus and minus it in [0, 1)",
         )
+        for name in ("clip_norm", "max_norm"):
+            bound = getattr(self, name)
+            require(
+                bound is None or 0 < bound < math.inf,
+                f"{name.replace('_', '-')} {bound} must be above 0, and finite",
+            )
         require(
             self.name != "dot" or not (self.nesterov or self.clip_norm),
             "name dot takes neither nesterov nor clip-norm: leave them out",
@@ -71,9 +78,6 @@ class Optim:
             and tuple(sorted(set(self.milestones))) == self.milestones,
             f"milestones {self.milestones} must be increasing fractions between 0 and 1",
         )
-        for name in ("clip_norm", "max_norm"):
-            bound = getattr(self, name)
-            require(bound is None or bound > 0, f"{name.replace('_', '-')} {bound} must be above 0")
 
 
 def learning_rate(optim: Optim, step: Array | int, steps: int) -> Array:

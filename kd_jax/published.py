@@ -100,8 +100,8 @@ def values(figure: Figure, row: Row, counts: Sequence[int], sizes: Sequence[int]
 
 
 def verdict(figure: Figure, ours: Sequence[float]) -> str:
-    """Whether the mean of ours says what the paper's does, to the decimals in which such numbers are
-    printed: of the paper's no more are known."""
+    """Whether the mean of ours says what the paper's does, to the decimals in which such numbers
+    are printed: of the paper's no more are known."""
     mean, (least, most) = float(np.mean(ours)), figure.bar
     if least is not None or most is not None:
         within = (least is None or mean >= least) and (most is None or mean <= most)

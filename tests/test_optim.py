@@ -250,6 +250,7 @@ def test_the_state_hangs_on_static_settings_alone(name):
         ({"max_norm": -1.0}, "max-norm -1.0"),
         ({"name": "dot", "dot_delta": 0.2}, "dot-delta 0.2 must leave momentum 0.9"),
         ({"name": "dot", "nesterov": True}, "name dot takes neither nesterov nor clip-norm"),
+        ({"name": "dot", "clip_norm": float("inf")}, "clip-norm inf must be above 0, and finite"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
