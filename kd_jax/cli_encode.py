@@ -8,13 +8,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import delivery, encode, files, locks, pipeline
+from kd_jax import chosen, delivery, encode, files, locks, pipeline
 from kd_jax.encode.tensors import Coded
-from kd_jax.errors import UsageError, did_you_mean, require, shortened
+from kd_jax.errors import require
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
 from kd_jax.units import amount, ratio
-from kd_jax.values import is_whole
 from kd_jax.writing import write_bytes
 
 HELP = """usage: python run.py encode RUN [--stage NAME] [--seed N] [--coders fixed,huffman,ans]
@@ -48,7 +47,8 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
     with closing(Screen(console)) as screen, locks.around(into):
         data_dir = options.get("--data.dir", "")
         run = pipeline.open_run(Path(words[0]), screen, data_dir)
-        stage, seed = _stage(run, options.get("--stage")), _seed(run, options.get("--seed"))
+        stage = chosen.stage_of(run, options.get("--stage"))
+        seed = chosen.seed_of(run, options.get("--seed"))
         screen.note(f"encoding {run.label(stage)}, seed {seed}")
         made = files.encoded(run, stage, seed, coders)
         default = run.folder / delivery.name_of(stage, seed)
@@ -59,23 +59,6 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
         screen.note("evaluating it in a fresh process")
         _check(run, stage, seed, path, data_dir or run.experiment.data.dir, screen)
         screen.line(f"file: {path}")
-
-
-def _stage(run: Run, named: str | None) -> str:
-    require(bool(run.done), f"{run.folder}: no stage of this run is finished")
-    if named is None:
-        return run.done[-1]
-    if named not in run.done:
-        raise UsageError(f"--stage {named!r} is no finished stage.{did_you_mean(named, run.done)}")
-    return named
-
-
-def _seed(run: Run, said: str | None) -> int:
-    said = str(run.experiment.seed) if said is None else said
-    require(
-        is_whole(said), f"--seed {shortened(said)}: give a whole number, one of the run's seeds"
-    )
-    return int(said)
 
 
 def show(made: encode.Encoded, console: Console) -> None:

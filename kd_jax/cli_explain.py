@@ -57,7 +57,9 @@ def _stages(run: Run, named: str | None) -> list[str]:
     if named is not None:
         known = [stage for stage in run.done if _cuts(run, stage)]
         cuts = "cuts nothing" if named in run.done else "is no finished stage"
-        require(named in known, f"--stage {named!r} {cuts}.{did_you_mean(named, known)}")
+        require(
+            named in known, f"--stage {shortened(repr(named))} {cuts}.{did_you_mean(named, known)}"
+        )
         return [named]
     found, seen = [], set()
     for stage in (stage for stage in run.done if _cuts(run, stage)):

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import export, locks, pipeline
+from kd_jax import chosen, export, locks, pipeline
 from kd_jax.cli_experiment import options
 from kd_jax.errors import require
 from kd_jax.progress import Screen
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str], console: Console, command: str) -> None:
     into = Path(one.get("--out", words[0]))
     with closing(Screen(console)) as screen, locks.around(into):
         run = pipeline.open_run(Path(words[0]), screen, one.get("--data.dir", ""))
-        stage = export.stage_of(run, one.get("--stage"))
-        seed = export.seed_of(run, one.get("--seed"))
+        stage = chosen.stage_of(run, one.get("--stage"))
+        seed = chosen.seed_of(run, one.get("--seed"))
         formats = said.get("--format", export.DEFAULT)
         folder = Path(one["--out"]) if "--out" in one else None
         files, own = export.export(run, stage, seed, formats, folder, screen.note, command)

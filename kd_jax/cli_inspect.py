@@ -12,7 +12,7 @@ from rich.table import Table
 from kd_jax import figures, pipeline
 from kd_jax.checks import example_shape
 from kd_jax.cli_experiment import Preset, read
-from kd_jax.errors import require
+from kd_jax.errors import require, shortened
 from kd_jax.progress import Screen
 from kd_jax.prune import Group, Structure, trace
 
@@ -45,7 +45,8 @@ def main(arguments: list[str], console: Console, names: Sequence[str], preset: P
     run = pipeline.planned(experiment)
     role = own.get("--model", "student")
     there = ", ".join(run.models)
-    require(role in run.models, f"--model {role}: {name} has no such network, but {there}")
+    shown = shortened(role)
+    require(role in run.models, f"--model {shown}: {name} has no such network, but {there}")
     _, *shape = example_shape(run.data).shape
     structure = trace(run.models[role], (2, *shape))
     show(structure, console)

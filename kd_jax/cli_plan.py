@@ -11,9 +11,10 @@ from rich.console import Console
 from kd_jax import plan_table
 from kd_jax.chips import CHIPS, parse, tpu_slice
 from kd_jax.cli_experiment import Preset, read
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import require, shortened
 from kd_jax.plan import plan
 from kd_jax.progress import Screen
+from kd_jax.values import is_whole
 
 HELP = """usage: python run.py plan NAME --topology v5e:4x4 [--batch N] [--FLAG VALUE ...]
 
@@ -64,7 +65,6 @@ def main(arguments: list[str], console: Console, names: Sequence[str], preset: P
 def _batch(word: str | None) -> int | Literal["auto"] | None:
     if word is None or word == "auto":
         return word
-    try:
-        return int(word)
-    except ValueError:
-        raise UsageError(f"--batch {word!r}: must be a whole number, or auto") from None
+    fits = is_whole(word) and 0 < int(word) < 2**31
+    require(fits, f"--batch {shortened(repr(word))}: must be a whole number above 0, or auto")
+    return int(word)

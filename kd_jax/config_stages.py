@@ -184,7 +184,7 @@ class Train:
         file = shortened(repr(self.weights)) if self.weights else ""
         require(
             not (file and self.start),
-            f"weights {file} with start {shortened(repr(self.start))}: a stage begins with one "
+            f"start {shortened(repr(self.start))} with weights {file}: a stage begins with one "
             "network: leave one of them out",
         )
         parted = getattr(self, "peer_models", ()) or getattr(self, "classifier", "own") != "own"

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kd_jax import chosen
 from kd_jax.data import Split
 from kd_jax.environment import environment
 from kd_jax.errors import UsageError, require
@@ -113,18 +114,18 @@ def measure(
     for batch in batches:
         require(1 <= batch <= 2**16, f"--batches {batch}: must be 1 to {2**16}")
     require(0 < seconds <= 600, f"--seconds {seconds:g}: must be above 0 and at most 600")
-    chosen = [network.stage_of(run, name) for name in stages] or list(run.done)
-    require(bool(chosen), f"{run.folder}: no stage of this run is finished: run it first")
-    seed = network.seed_of(run, None)
+    wanted = [chosen.stage_of(run, name, "--stages") for name in stages] or list(run.done)
+    require(bool(wanted), f"{run.folder}: no stage of this run is finished: run it first")
+    seed = chosen.seed_of(run, None)
     batches = sorted({*batches})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pruned, lacking = _write(run, chosen, seed, folder, note)
+        pruned, lacking = _write(run, wanted, seed, folder, note)
         np.save(folder / "images.npy", _images(run, batches[-1]))
         timings = []
         for runtime, threads in _processes(note):
             note(f"timing by {runtime}, {'one thread' if threads else 'all threads'}")
-            there = [s for s in chosen if runtime == "XLA" or s not in lacking]
+            there = [s for s in wanted if runtime == "XLA" or s not in lacking]
             question = Question(
                 runtime,
                 threads,
@@ -135,7 +136,7 @@ def measure(
                 seconds,
             )
             rows = ask(question, folder) if there else []
-            timings += _timings(run, question, rows, chosen[0])
+            timings += _timings(run, question, rows, wanted[0])
     return Latencies(run=run.folder.name, seed=seed, environment=environment(), timings=timings)
 
 

@@ -293,10 +293,10 @@ def test_help_names_every_case_and_flag(capsys):
     [
         ("r56r20", "unknown case 'r56r20'. Did you mean 'r56_r20'?"),
         ("digits --round 3", "unknown flag --round. Did you mean '--rounds'?"),
-        ("digits --rounds 0", "--rounds 0 must be at least 1"),
+        ("digits --rounds 0", "--rounds 0 must be in [1, 1000000]"),
         ("digits --rounds two", "--rounds 'two': it must be a whole number"),
-        ("digits --steps -1", "--steps -1 must not be negative"),
-        ("digits --batch -1", "--batch -1 must not be negative"),
+        ("digits --steps -1", "--steps -1 must be in [0, 1000000]"),
+        ("digits --batch -1", "--batch -1 must be in [0, 1000000]"),
         ("digits --against jax", "--against jax: there is only torch to compare with"),
         ("digits --torch-python x", "--torch-python without --against torch: add it"),
         ("digits --against torch --torch-python /no/python", "--torch-python /no/python: can't be"),

@@ -54,7 +54,7 @@ logs flags startup extensions latency locks
 sweep
 naming kinds
 runs
-run_fusion run_checks transfer earlier
+chosen run_fusion run_checks transfer earlier
 pipeline files
 ahead
 plan

@@ -110,7 +110,7 @@ def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, trained, mon
         (["--batches", "x"], "--batches x: give whole numbers"),
         (["--seconds", "-1"], "--seconds -1: must be above 0"),
         (["--seconds", "long"], "--seconds long: give a number"),
-        (["--stages", "tain"], "--stage 'tain' is no finished stage. Did you mean 'train'"),
+        (["--stages", "tain"], "--stages 'tain' is no finished stage. Did you mean 'train'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(call, trained, flags, words):

@@ -153,7 +153,7 @@ def test_from_run_py(tmp_path):
         ),
         (
             "--distill.classifier teacher --distill.start alone",
-            "--distill.classifier teacher needs one teacher, and no start",
+            "--distill.start 'alone' with classifier teacher: that is another network ",
         ),
         (
             "--distill.classifier teacher --distill.teacher train+alone",

@@ -218,7 +218,7 @@ def test_wrong_files_are_refused_before_training(call, tmp_path, monkeypatch):
 
 
 REFUSED = [
-    ({"start": "other"}, "weights 'w' with start 'other': a stage begins with one network"),
+    ({"start": "other"}, "start 'other' with weights 'w': a stage begins with one network"),
     ({"weights_sha256": "abc"}, "weights-sha256 'abc': give the 64 hexadecimal digits"),
     ({"weights": "", "weights_sha256": "0" * 64}, "weights-sha256 '0+': give the 64"),
 ]

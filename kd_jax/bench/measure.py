@@ -44,10 +44,12 @@ class Options:
             not self.torch_python or bool(self.against),
             "--torch-python without --against torch: add it",
         )
-        require(self.rounds >= 1, f"--rounds {self.rounds} must be at least 1")
+        rounds, most = self.rounds, 10**6
+        require(1 <= rounds <= most, f"--rounds {rounds} must be in [1, {most}]")
         for name in ("batch", "steps"):
             value = getattr(self, name)
-            require(value >= 0, f"--{name} {value} must not be negative (0: chosen for you)")
+            fits = 0 <= value <= most
+            require(fits, f"--{name} {value} must be in [0, {most}] (0: chosen for you)")
 
 
 def run(names: Sequence[str], options: Options, say: Say = lambda text: None) -> list[Result]:

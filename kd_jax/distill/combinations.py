@@ -3,7 +3,7 @@
 from typing import Any
 
 from kd_jax.distill.logits import LogitTerm
-from kd_jax.errors import require
+from kd_jax.errors import require, shortened
 
 
 def check(stage: Any) -> None:
@@ -29,9 +29,13 @@ def check(stage: Any) -> None:
 
 def _check_who_teaches(stage: Any) -> None:
     require(
-        stage.classifier == "own" or (len(stage.teachers) == 1 and not stage.start),
-        f"classifier {stage.classifier} needs one teacher, and no start: it is another network "
-        "than the one that was trained; set classifier to own",
+        stage.classifier == "own" or len(stage.teachers) == 1,
+        f"classifier {stage.classifier} needs one teacher: set classifier to own",
+    )
+    require(
+        stage.classifier == "own" or not stage.start,
+        f"start {shortened(repr(stage.start))} with classifier {stage.classifier}: that is another "
+        "network than the one that was trained; set classifier to own, or leave start out",
     )
     require(stage.peers >= 2, f"peers {stage.peers} must be at least 2")
     _check_peer_models(stage)

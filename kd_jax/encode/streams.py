@@ -6,7 +6,7 @@ import numpy as np
 
 from kd_jax.encode import ans, huffman
 from kd_jax.encode.bits import WIDEST, Damaged, Reader, Writer, pack, sound, unpack, width_of
-from kd_jax.errors import UsageError, did_you_mean
+from kd_jax.errors import UsageError, did_you_mean, shortened
 
 CODERS = ("fixed", "huffman", "ans")
 """fixed: as many bits as the alphabet takes; huffman: a canonical Huffman code; ans: rANS. A file
@@ -18,7 +18,8 @@ def checked(coders: Sequence[str]) -> tuple[str, ...]:
     """Raises UsageError for a coder that there is not."""
     for name in coders:
         if name not in CODERS:
-            raise UsageError(f"coders: unknown {name!r}.{did_you_mean(name, CODERS)}")
+            hint = did_you_mean(name, CODERS)
+            raise UsageError(f"--coders {shortened(repr(name))}: no such coder.{hint}")
     return ("fixed", *(name for name in CODERS[1:] if name in coders))
 
 

@@ -15,13 +15,13 @@ from kd_jax.export import exchange, extras, network
 from kd_jax.export.card import File
 from kd_jax.export.convert import to_onnx
 from kd_jax.export.exchange import load
-from kd_jax.export.network import Network, of_run, seed_of, stage_of
+from kd_jax.export.network import Network, of_run
 from kd_jax.export.programs import write_litert, write_onnx, write_stablehlo
 from kd_jax.metrics import accuracy
 from kd_jax.runs import Run
 from kd_jax.writing import write_text
 
-__all__ = ["DEFAULT", "FILES", "File", "Network", "export", "load", "of_run", "seed_of", "stage_of"]
+__all__ = ["DEFAULT", "FILES", "File", "Network", "export", "load", "of_run"]
 __all__ += ["to_onnx"]
 
 FILES = {

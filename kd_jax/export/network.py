@@ -14,13 +14,12 @@ from kd_jax import compiled, metrics, pipeline
 from kd_jax.augment import normalise
 from kd_jax.data import Split
 from kd_jax.datasets import Spec
-from kd_jax.errors import did_you_mean, require, shortened
+from kd_jax.errors import require
 from kd_jax.forward import Model, Variables
 from kd_jax.quantize import integer, integers
 from kd_jax.quantize.network import INPUTS, grids
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
-from kd_jax.values import is_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,28 +87,6 @@ def in_float32(run: Run) -> Run:
     experiment = dataclasses.replace(run.experiment, compute="float32")
     models = pipeline.models_of(experiment, run.data.spec.classes)
     return dataclasses.replace(run, experiment=experiment, models=models)
-
-
-def stage_of(run: Run, named: str | None) -> str:
-    """A finished stage: the one named, or else the last."""
-    require(bool(run.done), f"{run.folder}: no stage of this run is finished: run it first")
-    if named is None:
-        return run.done[-1]
-    hint = did_you_mean(named, run.done)
-    require(named in run.done, f"--stage {named!r} is no finished stage.{hint}")
-    return named
-
-
-def seed_of(run: Run, said: str | None) -> int:
-    """One of the run's seeds: the one named, or else the first."""
-    seeds = [seed for group in run.groups for seed in group]
-    if said is None:
-        return seeds[0]
-    listed = ", ".join(map(str, seeds))
-    require(
-        is_whole(said) and int(said) in seeds, f"--seed {shortened(said)}: the run has {listed}"
-    )
-    return int(said)
 
 
 def snapshot_of(run: Run, stage: str, seed: int) -> Snapshot:

@@ -95,7 +95,7 @@ def test_no_arrays_at_all():
         ({"params": {"a": np.array(["x"])}}, {}, "params/a is of <U1"),
         (variables(), {"grids": {"kernel": kd_jax.Grid(1.0)}}, "grids: 'kernel' names no tensor"),
         (variables(), {"about": {1j}}, "about: it is not what JSON can hold"),
-        (variables(), {"coders": ("zip",)}, "coders: unknown 'zip'"),
+        (variables(), {"coders": ("zip",)}, "--coders 'zip': no such coder"),
     ],
 )
 def test_mistakes(given, more, message):
