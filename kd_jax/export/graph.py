@@ -98,8 +98,12 @@ class Graph:
     def _on_grids(self, product: Product, whole: Integers) -> tuple[list[str], list[str]]:
         """(input and kernel, bias) as numbers of integers: what a runtime that computes in integers
         knows by these pairs of quantising and its opposite, and any other computes in floats. Where
-        sums are requantised at once, they want a convolution's bias in int32 of their scale."""
-        step = [self.constant(whole.scale), self.constant(whole.zero)]
+        sums are requantised at once, they want a convolution's bias in int32 of their scale.
+
+        A matrix product is one of uint8, all codes being moved by 128: x86 processors without VNNI
+        add pairs of products of int8 in 16 bits, which onnxruntime lets overflow."""
+        moved = product.op == "MatMul"
+        step = [self.constant(whole.scale), self.constant(_unsigned(whole.zero, moved))]
         x = self.node("QuantizeLinear", [product.x, *step])
         # A channel without a factor says nothing but its bias.
         lone = whole.factor < np.finfo(np.float32).tiny
@@ -108,11 +112,12 @@ class Graph:
         alive = ~lone if axis else (~lone).reshape(-1, *[1] * (product.kernel.ndim - 1))
 
         def numbers(q: np.ndarray, scale: np.ndarray, axis: int) -> str:
-            zeros = np.zeros(scale.shape, q.dtype)
+            moves = moved and q.dtype == np.int8
+            q, zeros = (_unsigned(c, moves) for c in (q, np.zeros(scale.shape, q.dtype)))
             given = [self.constant(c) for c in (q, scale, zeros)]
             return self.node("DequantizeLinear", given, axis=axis)
 
-        kernel = numbers(product.kernel * alive, factor / whole.scale, axis)
+        kernel = numbers((product.kernel * alive).astype(np.int8), factor / whole.scale, axis)
         pair = [self.node("DequantizeLinear", [x, *step]), kernel]
         if product.bias is None:
             return pair, []
@@ -207,3 +212,8 @@ class Graph:
         to = helper.np_dtype_to_tensor_dtype(dtype)
         name = self.node("Cast", [self.name_of(x)], to=to)
         return Tensor(x.shape, dtype, x.order, x.held, name=name)
+
+
+def _unsigned(codes: np.ndarray, moves: bool) -> np.ndarray:
+    """Codes of int8 as those of uint8, if they move."""
+    return (codes.astype(np.int16) + 128).astype(np.uint8) if moves else codes

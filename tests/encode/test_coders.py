@@ -186,7 +186,7 @@ def test_a_stream_is_the_smallest_of_its_coders():
 
 
 def test_unknown_coders():
-    with pytest.raises(UsageError, match=r"unknown 'hufman'. Did you mean 'huffman'"):
+    with pytest.raises(UsageError, match=r"'hufman': no such coder. Did you mean 'huffman'"):
         streams.checked(["hufman"])
 
 

@@ -19,6 +19,7 @@ from kd_jax.prune import (
     Fisher,
     GraSP,
     Learned,
+    SparseGPT,
     SynFlow,
     Taylor,
     Wanda,
@@ -226,7 +227,10 @@ def test_scores_are_the_same_in_each_vmapped_seed(criterion):
     score = _program(criterion)
     apart = [score(*x) for x in inputs]
     stack = lambda trees: jax.tree.map(lambda *xs: jnp.stack(xs), *trees)  # noqa: E731
-    close(jax.vmap(score)(*map(stack, zip(*inputs, strict=True))), stack(apart))
+    found = jax.vmap(score)(*map(stack, zip(*inputs, strict=True)))
+    # SparseGPT inverts matrices of a condition of 3,000, and processors sum in other orders.
+    rtol = 2e-3 if isinstance(criterion, SparseGPT) else 1e-4
+    close(found, stack(apart), rtol=rtol)
 
 
 @some_criteria("magnitude", "fisher", "wanda")
