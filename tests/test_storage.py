@@ -98,9 +98,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(small_disk):
     out, filler = small_disk / "runs", small_disk / "filler"
     words = (*RUN, *SMALL, "--train.epochs", "3000", "--out", out)
     with started(*words) as process:
-        while len(steps_of(out)) < 2:
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_for_two(process, out)
         good = max(steps_of(out))
         fill(filler)
         _, error = process.communicate(timeout=120)
@@ -110,14 +108,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(small_disk):
     assert error.count("\n") == 1
     assert steps_of(out), "the good ones are gone"
     filler.unlink()
-    said = []
-    with started(*words) as process:
-        assert process.stdout is not None
-        while not said or "from step" not in said[-1]:
-            said.append(process.stdout.readline())
-            assert said[-1], process.stderr and process.stderr.read()
-        process.kill()
-        process.communicate()
+    said, _ = gone_on(words)
     assert int(said[-1].split("from step ")[1].split(",")[0]) >= good
 
 
@@ -145,19 +136,16 @@ def started(*words):
     )
 
 
-def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_taken(tmp_path):
-    words = (*RUN, *SMALL, "--train.epochs", "3000", "--out", tmp_path)
-    with started(*words) as process:
-        while len(steps_of(tmp_path)) < 2:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
-    before, last = sorted(steps_of(tmp_path))[-2:]
-    for path in steps_of(tmp_path)[last].rglob("d/*"):
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
+def wait_for_two(process, out):
+    """Until two checkpoints lie there."""
+    while len(steps_of(out)) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def gone_on(words):
+    """(what the same command says until it has gone on from a checkpoint, and is killed; what it
+    complains of)."""
     said = []
     with started(*words) as process:
         assert process.stdout is not None
@@ -166,6 +154,21 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_taken(tmp_path):
             assert said[-1], process.stderr and process.stderr.read()
         process.kill()
         _, error = process.communicate()
+    return said, error
+
+
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_taken(tmp_path):
+    words = (*RUN, *SMALL, "--train.epochs", "3000", "--out", tmp_path)
+    with started(*words) as process:
+        wait_for_two(process, tmp_path)
+        process.kill()
+        process.communicate()
+    before, last = sorted(steps_of(tmp_path))[-2:]
+    for path in steps_of(tmp_path)[last].rglob("d/*"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    said, error = gone_on(words)
     assert f"  warning: the checkpoint of step {last} is damaged, and was deleted\n" in said
     assert said[-1].startswith(f"train (seed 0): 42000 steps from step {before}, ")
     assert not error
