@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr
 
+from kd_jax.platform import equations
 from kd_jax.products import COPIES, run
 from kd_jax.tree import named_leaves
 
@@ -61,7 +62,7 @@ def mac_table(function: Callable, *example_shapes: Any) -> list[Row]:
 
     Counted as in `macs`, whose result is their sum. Only the costliest branch of a cond has rows.
     """
-    return list(_rows(jax.make_jaxpr(function)(*example_shapes).jaxpr, 1, "", ""))
+    return list(_rows(equations(function, *example_shapes).jaxpr, 1, "", ""))
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
@@ -97,7 +98,7 @@ def by_parameter(function: Callable, params: Any, *others: Any) -> dict[str, int
 
     def traced(params: Any, *others: Any) -> Any:
         leaves = named_leaves(params)
-        program = jax.make_jaxpr(function)(params, *others)
+        program = equations(function, params, *others)
         keeps = lambda eqn: eqn.primitive.name in COPIES  # noqa: E731
         given = [*leaves.values(), *jax.tree.leaves(others)]
         return run(program, given, dict(enumerate(leaves)), heard, keeps)

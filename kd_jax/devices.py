@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kd_jax import hosts
 from kd_jax.errors import require
 from kd_jax.forward import Model
-from kd_jax.platform import elsewhere
+from kd_jax.platform import elsewhere, equations
 
 Layout = int | tuple[int, int]
 """How many devices (0: all); or these, and over how many of them the parameters are split."""
@@ -119,5 +119,5 @@ def loops_well(model: Model, inputs: jax.ShapeDtypeStruct) -> bool:
     if jax.default_backend() != "cpu":
         return True
     variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    jaxpr = jax.make_jaxpr(lambda v, x: model.forward(v, x)[0].logits)(variables, inputs)
+    jaxpr = equations(lambda v, x: model.forward(v, x)[0].logits, variables, inputs)
     return "conv_general_dilated" not in str(jaxpr)

@@ -1,23 +1,26 @@
-"""Which kind of device the program that is being traced is for: it need not be this machine's."""
+"""Which kind of device the program that is being traced is for: it need not be this machine's.
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
+Contexts of JAX's own: what jit has traced in another one is traced anew.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 
-_GIVEN: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
+_GIVEN: Any = jax.make_user_context(default_value="")
+_READ: Any = jax.make_user_context(default_value=False)
 
 
 def platform() -> str:
     """cpu, gpu or tpu: that of the backend, unless `tracing_for` says otherwise."""
-    return _GIVEN.get() or jax.default_backend()
+    return _GIVEN.value or jax.default_backend()
 
 
 def elsewhere() -> bool:
     """Whether what is traced is for devices that need not be here."""
-    return bool(_GIVEN.get())
+    return bool(_GIVEN.value)
 
 
 def once() -> dict[str, Any] | None:
@@ -27,11 +30,18 @@ def once() -> dict[str, Any] | None:
     return {"xla_backend_optimization_level": 0} if platform() == "cpu" else None
 
 
-@contextlib.contextmanager
-def tracing_for(kind: str) -> Iterator[None]:
+def tracing_for(kind: str) -> AbstractContextManager[None]:
     """Programs traced inside are for devices of this kind."""
-    token = _GIVEN.set(kind)
-    try:
-        yield
-    finally:
-        _GIVEN.reset(token)
+    return _GIVEN(kind)
+
+
+def is_read() -> bool:
+    """Whether what is traced is read by rules, equation by equation, and not run."""
+    return _READ.value
+
+
+def equations(function: Callable, *example: Any, return_shape: bool = False) -> Any:
+    """`jax.make_jaxpr(function)(*example)`, of a program that rules read: each of its convolutions
+    is one equation, whatever suits the device that it runs on."""
+    with _READ(True):
+        return jax.make_jaxpr(function, return_shape=return_shape)(*example)

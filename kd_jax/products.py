@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from kd_jax.convolution import convolve
+from kd_jax.platform import equations
 from kd_jax.tree import named_leaves
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
@@ -44,7 +46,7 @@ def forward(
     """`model.forward`, whose products with its variables, by their names (`params/Dense_0/kernel`),
     are left to `product`."""
     run_ = lambda variables, inputs, key: model.forward(variables, inputs, train, key)  # noqa: E731
-    program, form = jax.make_jaxpr(run_, return_shape=True)(variables, inputs, key)
+    program, form = equations(run_, variables, inputs, key, return_shape=True)
     leaves, rest = named_leaves(variables), jax.tree.leaves((inputs, key))
     keeps = lambda eqn: eqn.primitive.name in COPIES  # noqa: E731
     names = dict(enumerate(leaves))
@@ -112,5 +114,12 @@ def inner(eqn: Any) -> tuple[Any, Sequence[Any]]:
 
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     """The results of an equation for these operands."""
-    found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return found if eqn.primitive.multiple_results else [found]
+    return applied(eqn.primitive, values, eqn.params)
+
+
+def applied(primitive: Any, values: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:
+    """The results of a primitive; of a convolution as it suits the device."""
+    if primitive.name == "conv_general_dilated":
+        return [convolve(*values, **params)]
+    found = primitive.bind(*values, **primitive.get_bind_params(dict(params)))
+    return found if primitive.multiple_results else [found]

@@ -28,6 +28,7 @@ from kd_jax.data import Split
 from kd_jax.errors import UsageError, reason, require, shortened
 from kd_jax.forward import Model
 from kd_jax.jsons import parsed
+from kd_jax.platform import equations
 from kd_jax.program import Program
 from kd_jax.state import Snapshot
 from kd_jax.writing import whole, write_json
@@ -52,7 +53,7 @@ def identity(
     model, snapshot = teacher
     example = jax.ShapeDtypeStruct((1, *program.spec.shape), jnp.float32)
     one = jax.eval_shape(lambda v: jax.tree.map(lambda x: x[0], v), snapshot.variables)
-    function = str(jax.make_jaxpr(lambda v, x: model.forward(v, x)[0].logits)(one, example))
+    function = str(equations(lambda v, x: model.forward(v, x)[0].logits, one, example))
     function = re.sub(r"0x[0-9a-f]+", "", function)  # addresses in the printed form
     return {
         "teacher": digest(tree.named_leaves(snapshot.variables).items()),

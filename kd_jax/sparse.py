@@ -17,6 +17,7 @@ import numpy as np
 from kd_jax.cost import eqn_macs
 from kd_jax.forward import Model, Outputs, Variables
 from kd_jax.latency import Latency, interleaved
+from kd_jax.platform import equations
 from kd_jax.products import COPIES, run
 from kd_jax.tree import map_named, named_leaves, path_name
 from kd_jax.typed import Typed
@@ -148,7 +149,7 @@ def _parameters(variables: Variables) -> dict[str, Any]:
 def _logits(model: Model, variables: Variables, inputs: Array, product: Any, keeps: Any) -> Array:
     """Of a forward pass in evaluation mode; `product` makes those with parameters."""
     forward = lambda v, x: model.forward(v, x, train=False)[0].logits  # noqa: E731
-    program, leaves = jax.make_jaxpr(forward)(variables, inputs), named_leaves(variables)
+    program, leaves = equations(forward, variables, inputs), named_leaves(variables)
     whose = [name.partition("/")[2] if name.startswith("params/") else "" for name in leaves]
     names = {i: name for i, name in enumerate(whose) if name}
     (logits,) = run(program, [*leaves.values(), inputs], names, product, keeps)

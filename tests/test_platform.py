@@ -1,7 +1,7 @@
 import jax
 import jax.numpy as jnp
 
-from kd_jax.models.layers import convolve
+from kd_jax.convolution import convolve
 from kd_jax.platform import platform, tracing_for
 
 

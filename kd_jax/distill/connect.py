@@ -6,8 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from kd_jax.convolution import convolve
 from kd_jax.errors import require
-from kd_jax.models.layers import convolve
 from kd_jax.tree import Tree
 
 Array = jax.Array

@@ -17,6 +17,7 @@ from kd_jax.export import rules_elementwise, rules_index, rules_integer, rules_l
 from kd_jax.export.graph import IR, OPSET, Graph
 from kd_jax.export.program import any_batch, needed
 from kd_jax.export.tensors import Tensor, Unsupported, constant
+from kd_jax.platform import equations
 from kd_jax.products import bind
 from kd_jax.prune.structure_rules_calls import scan_counts
 
@@ -43,7 +44,7 @@ def to_onnx(
 
     (batch,) = export.symbolic_shape("batch")
     like = jax.ShapeDtypeStruct((batch, *shape), dtype)
-    program = jax.make_jaxpr(any_batch(function, shape, dtype))(like)
+    program = equations(any_batch(function, shape, dtype), like)
     graph = Graph(batch, names[0])
     given = Tensor((batch, *shape), np.dtype(dtype), _axes(1 + len(shape)), (batch, *shape))
     given.name = names[0]

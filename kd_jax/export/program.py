@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from kd_jax.errors import UsageError
-from kd_jax.platform import tracing_for
+from kd_jax.platform import equations, tracing_for
 from kd_jax.products import CALLS, bind, inner
 from kd_jax.prune.structure_rules_calls import scan_counts
 from kd_jax.quantize.integer import PRODUCT
@@ -34,7 +34,7 @@ def any_batch(
     """
     like = [jax.ShapeDtypeStruct((size, *shape), dtype) for size in SIZES]
     with tracing_for("any"):  # a file is read by other runtimes: nothing as it suits XLA:CPU
-        first, second = (jax.make_jaxpr(function)(x) for x in like)
+        first, second = (equations(function, x) for x in like)
 
     def run(x: Array) -> Array:
         consts = [(c, c) for c in first.consts]

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kd_jax.convolution import convolve
 from kd_jax.errors import require
 from kd_jax.platform import platform
 
@@ -19,18 +20,6 @@ DEEPEST = 1500  # blocks, or layers; He et al. 2016 train one of 1,202 layers
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Variance 1 / (3 fan_in), which is what torch.nn.Linear starts from.
 linear_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def convolve(inputs: Array, *args: Any, **kwargs: Any) -> Array:
-    """lax.conv_general_dilated; on a CPU, of inputs that are computed before it.
-
-    XLA:CPU otherwise fuses what makes the inputs, all of the stage's norms, activations and sums,
-    into the transposed copies that the gradients of the kernels read, and computes it anew for
-    each of them. The numbers are the same.
-    """
-    if platform() == "cpu":
-        inputs = jax.lax.optimization_barrier(inputs)
-    return jax.lax.conv_general_dilated(inputs, *args, **kwargs)
 
 
 def conv(

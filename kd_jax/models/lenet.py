@@ -6,11 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from kd_jax.convolution import convolve
 from kd_jax.models.base import ModelConfig
 from kd_jax.models.layers import (
     Features,
     checked_classes,
-    convolve,
     dense,
     images,
     max_pool,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.errors import UsageError
+from kd_jax.platform import equations
 from kd_jax.products import COPIES, run
 from kd_jax.prune.criteria import DataCriterion
 from kd_jax.prune.evidence import Evidence
@@ -42,7 +43,7 @@ def input_squares(function: Callable[[Tree], Any], params: Tree) -> dict[str, Ar
     leaves = named_leaves(params)
     keeps = lambda eqn: eqn.primitive.name in ELEMENTWISE  # noqa: E731
     names = dict(enumerate(leaves))
-    run(jax.make_jaxpr(function)(params), [*leaves.values()], names, heard, keeps)
+    run(equations(function, params), [*leaves.values()], names, heard, keeps)
     return found
 
 

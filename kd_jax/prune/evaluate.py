@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from kd_jax.products import applied
 from kd_jax.prune.labels import Block, Node, Program, State
 from kd_jax.prune.structure import Graph
 from kd_jax.prune.structure_rules_calls import scan_counts
@@ -84,10 +85,7 @@ def _evaluate(node: Node, sizes: Sizes, operands: list[Any]) -> Sequence[Any]:
 
 def bind(node: Node, operands: Sequence[Any], **changed: Any) -> Sequence[Any]:
     """Applies an equation's primitive, with some parameters changed."""
-    primitive = node.eqn.primitive
-    params = primitive.get_bind_params({**node.eqn.params, **changed})
-    results = primitive.bind(*operands, **params)
-    return results if primitive.multiple_results else [results]
+    return applied(node.eqn.primitive, operands, {**node.eqn.params, **changed})
 
 
 def _shaped(parameter: str) -> Callable:

@@ -17,7 +17,7 @@ import numpy as np
 
 from kd_jax import products
 from kd_jax.forward import Model, Outputs, Variables
-from kd_jax.platform import once, platform
+from kd_jax.platform import once
 from kd_jax.prune.groups import Group, Structure
 from kd_jax.prune.shrink import cut, narrowed
 from kd_jax.prune.unit_scan import emptied, marks
@@ -113,7 +113,6 @@ def masked(
                 x = x * factor.reshape(shape).astype(x.dtype)
         if x is given[1 - place]:
             return None
-        x = jax.lax.optimization_barrier(x) if platform() == "cpu" else x  # see layers.convolve
         return products.bind(eqn, [x, given[1]] if place else [given[0], x])[0]
 
     return products.forward(model, product, variables, inputs, train, key)

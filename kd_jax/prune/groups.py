@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.forward import Model, Variables
+from kd_jax.platform import equations
 from kd_jax.prune.labels import Note, Program, State
 from kd_jax.prune.structure import Graph
 from kd_jax.prune.structure_rules import RULES
@@ -137,7 +138,7 @@ def analysed(
     """The forward pass with all its labels, and the structure of its results. All arguments but
     `train` are shapes."""
     run = lambda variables, inputs, key: model.forward(variables, inputs, train, key)  # noqa: E731
-    closed, out = jax.make_jaxpr(run, return_shape=True)(variables, inputs, key)
+    closed, out = equations(run, variables, inputs, key, return_shape=True)
     leaves = {name: _leaf(graph, name, leaf) for name, leaf in named_leaves(variables).items()}
     rest = [State(tuple(x.shape)) for x in jax.tree.leaves((inputs, key))]
     program = graph.analyse(closed.jaxpr, closed.consts, [*leaves.values(), *rest])

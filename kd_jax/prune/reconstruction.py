@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kd_jax.errors import UsageError, require_between
+from kd_jax.platform import equations
 from kd_jax.products import run
 from kd_jax.prune.activations import ELEMENTWISE
 from kd_jax.prune.criteria import DataCriterion
@@ -102,7 +103,7 @@ def input_products(evidence: Evidence) -> dict[str, Array]:
     leaves = named_leaves(evidence.params)
     for inputs in evidence.inputs:
         said = lambda p, x=inputs: evidence.logits(p, x, train=False)  # noqa: E731
-        program = jax.make_jaxpr(said)(evidence.params)
+        program = equations(said, evidence.params)
         run(program, [*leaves.values()], dict(enumerate(leaves)), heard, keeps)
     missing = [name for name in layers if name not in found]
     if missing:

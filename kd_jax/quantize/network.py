@@ -14,7 +14,6 @@ import numpy as np
 
 from kd_jax import products
 from kd_jax.forward import Model, Outputs, Variables
-from kd_jax.platform import platform
 from kd_jax.quantize.codebooks import ranked, shared
 from kd_jax.quantize.uniform import Grid, on_grid
 from kd_jax.tree import map_named, named_leaves, nested
@@ -94,7 +93,6 @@ def _run(
         x = operands[1 - place]
         own = float(np.prod(x.shape[1:])) if layout.learned else 1.0
         x = _lies_on(grid, x.astype(jnp.float32), own, layout.learned).astype(x.dtype)
-        x = jax.lax.optimization_barrier(x) if platform() == "cpu" else x  # see layers.convolve
         return products.bind(eqn, [x, operands[1]] if place else [operands[0], x])[0]
 
     return products.forward(model, product, variables, inputs, train, key)
