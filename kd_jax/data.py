@@ -102,6 +102,16 @@ def load(config: Data, on_progress: Progress | None = None) -> Dataset:
     return in_memory(config, spec, *splits)
 
 
+def guess(data: Dataset) -> float:
+    """The accuracy of who always names the most frequent class, on the validation examples, or the
+    training examples where there are none; of a streamed set, whose labels are not read for it, of
+    who names any."""
+    part = data.validation if len(data.validation) else data.train
+    if not isinstance(part, Split):
+        return 1 / data.spec.classes
+    return float(np.bincount(part.labels).max() / len(part))
+
+
 def _ids(count: int) -> np.ndarray:
     return np.arange(count, dtype=np.int32)
 

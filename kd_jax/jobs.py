@@ -13,7 +13,7 @@ from kd_jax import compiled, hosts, lessons
 from kd_jax.batch import Batch
 from kd_jax.checks import check, check_model, example_shape
 from kd_jax.config import Distill, Prune, Stage
-from kd_jax.data import Dataset, Split
+from kd_jax.data import Dataset, Split, guess
 from kd_jax.devices import Layout, batch_sharding, loops_well, put, replicated, splits
 from kd_jax.ensembles import MEMBERS
 from kd_jax.errors import require
@@ -227,6 +227,7 @@ def job_of(
         sparsity=sparsity if jax.tree.leaves(state.masks) else None,
         norms=getattr(stage, "gradient_norms", False) and len(part_names(prepared.settings)) > 1,
         begin=begin,
+        guess=guess(data),
         nans=nans,
     )
 

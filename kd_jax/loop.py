@@ -17,6 +17,12 @@ from kd_jax.pieces import Job, Runner
 CHANCE = 1.2  # times the accuracy of a guess, up to which a network counts as no better
 
 
+def only_guesses(accuracy: Any, classes: int, guess: float) -> Any:
+    """Whether an accuracy, or each of an array's, is no better than one class named at random, or
+    always the most frequent one, whose share is `guess`."""
+    return np.asarray(accuracy) <= max(CHANCE / classes, guess)
+
+
 class Reporter(Protocol):
     """Is told how a stage goes. All arguments are host numbers."""
 
@@ -108,13 +114,12 @@ def _warn_of_chance(job: Job, record: dict[str, Any], report: Reporter) -> None:
     examples it is what it said while it learned."""
     classes, variants = job.program.spec.classes, job.settings.variants
     said = record.get("validation_accuracy") or record["train"].get("accuracy", [])
-    accuracy = np.asarray(said)
-    lost = np.flatnonzero(accuracy <= CHANCE / classes)
+    lost = np.flatnonzero(only_guesses(said, classes, job.guess))
     if lost.size:
         seeds = sorted({int(job.seeds[run // variants]) for run in lost})
         report.note(
-            f"warning: no better than a guess at one of {classes} classes: seed "
-            f"{', '.join(map(str, seeds))}"
+            f"warning: no better than a guess at one of {classes} classes, the most frequent of "
+            f"which is {100 * job.guess:.2f} % of all: seed {', '.join(map(str, seeds))}"
         )
 
 

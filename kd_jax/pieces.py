@@ -41,6 +41,7 @@ class Job:
       norms: whether the gradient norms of the loss's parts are measured at each epoch's end.
       sparsity: state -> pruned fraction of the prunable weights of each run.
       begin: makes the state at step 0 once more, for a search of what went wrong.
+      guess: the accuracy of who always names the most frequent class.
       nans: whether that search goes on to the operation.
     """
 
@@ -56,6 +57,7 @@ class Job:
     sparsity: Callable[[Any], list[float]] | None
     norms: bool = False
     begin: Callable[[], TrainState] | None = None
+    guess: float = 0.0
     nans: bool = False
 
 

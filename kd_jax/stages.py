@@ -15,12 +15,12 @@ from kd_jax import state as state_lib
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check_model, check_network
 from kd_jax.config import Distill, Stage, Train
-from kd_jax.data import Dataset
+from kd_jax.data import Dataset, guess
 from kd_jax.devices import Layout
 from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
-from kd_jax.loop import CHANCE, Reporter, Silent, fit
+from kd_jax.loop import Reporter, Silent, fit, only_guesses
 from kd_jax.metrics import predictions
 from kd_jax.mutual import first
 from kd_jax.state import Snapshot, TrainState
@@ -159,7 +159,7 @@ def _introduce(teacher: Taught, data: Dataset, report: Reporter) -> dict[str, An
     split, called = ("validation", "validation") if len(data.validation) else ("train", "training")
     measured = evaluate(teacher[0], data, teacher[1], split)["accuracy"]
     report.note(f"the teacher's {called} accuracy: {100 * np.mean(measured):.2f} %")
-    if np.min(measured) <= CHANCE / data.spec.classes:
+    if np.any(only_guesses(measured, data.spec.classes, guess(data))):
         report.note("warning: the teacher is no better than a guess: there is nothing to learn")
     return {f"teacher_{called}_accuracy": measured}
 

@@ -14,6 +14,7 @@ from kd_jax import leaks, pipeline
 from kd_jax.data import Split
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
+from kd_jax.loop import only_guesses
 from kd_jax.optim import Optim
 
 
@@ -85,10 +86,31 @@ def test_a_network_and_a_teacher_that_only_guess_are_told_of():
     _, diary = tiny_runs.fit(still, teacher=(tiny.perceptron(), one_class), start=one_class)
     share = np.mean(tiny.digits().validation.labels == 3)
     assert share <= 0.12
+    frequent = np.bincount(tiny.digits().validation.labels).max() / len(tiny.digits().validation)
     assert diary.notes[1:] == [
         "warning: the teacher is no better than a guess: there is nothing to learn",
-        "warning: no better than a guess at one of 10 classes: seed 0, 1",
+        "warning: no better than a guess at one of 10 classes, the most frequent of which is "
+        f"{100 * frequent:.2f} % of all: seed 0, 1",
     ]
+
+
+def test_of_unbalanced_classes_who_always_names_the_most_frequent_only_guesses():
+    """Accuracy 60 %: far better than a tenth, and nothing was learned."""
+    data = tiny.digits()
+    order = np.argsort(data.train.labels != 3, kind="stable")
+    threes = np.sum(data.train.labels == 3)
+    unbalanced = data.train.take(order[: int(threes / 0.6)])
+    still = dataclasses.replace(tiny_runs.TRAIN, optim=Optim(learning_rate=1e-9))
+    start = tiny_runs.taught(2)[1]
+    one_class = jax.tree.map(np.zeros_like, start.params["classifier"])
+    one_class["bias"][:, 3] = 9.0
+    given = dataclasses.replace(start, params={**start.params, "classifier": one_class})
+    _, diary = tiny_runs.fit(still, data=changed(validation=unbalanced), start=given)
+    assert diary.notes == [
+        "warning: no better than a guess at one of 10 classes, the most frequent of which is "
+        "60.00 % of all: seed 0, 1"
+    ]
+    assert only_guesses([0.1, 0.6, 0.61], 10, 0.6).tolist() == [True, True, False]
 
 
 def test_without_validation_a_network_that_only_guesses_is_told_of_by_what_it_said():
@@ -101,7 +123,10 @@ def test_without_validation_a_network_that_only_guesses_is_told_of_by_what_it_sa
     both_dead = dataclasses.replace(start, params={**start.params, "classifier": dead})
     _, diary = tiny_runs.fit(still, data=nothing, start=both_dead)
     assert np.mean(data.train.labels == 3) <= 0.12
-    assert diary.notes == ["warning: no better than a guess at one of 10 classes: seed 0, 1"]
+    (note,) = diary.notes
+    assert note.startswith(
+        "warning: no better than a guess at one of 10 classes, the most frequent"
+    )
 
 
 class Wrong:
