@@ -117,6 +117,7 @@ def test_the_operation_is_named_if_asked_for():
         tiny_runs.fit(tiny_runs.TRAIN, root(), nans=True)
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_lost_does_not_end_the_others():
     rates = [dataclasses.replace(FAST, optim=Optim(learning_rate=rate)) for rate in (0.05, 1e20)]
     state, diary = tiny_runs.fit(rates, seeds=(0, 1))

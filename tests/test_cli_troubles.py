@@ -26,6 +26,7 @@ def test_a_report_that_can_not_be_written_is_refused_before_its_table(call, tmp_
     assert error.endswith("): make it possible, or choose another folder\n")
 
 
+@pytest.mark.slow
 def test_a_folder_given_twice_is_shown_once(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = made_run(tmp_path / "a"), made_run(tmp_path / "b")

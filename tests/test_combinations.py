@@ -144,6 +144,7 @@ def test_devices_prune_like_one():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_variants_are_what_each_is_alone():
     stages = [stage(schedule="rigl", sparsity=sparsity) for sparsity in (0.5, 0.8)]
     together, _ = tiny_runs.fit(stages)
@@ -171,6 +172,7 @@ def test_a_budget_is_met_as_nearly_as_a_weight_allows(budget):
 # What each schedule does
 
 
+@pytest.mark.slow
 def test_a_rewound_training_is_the_training_from_there_with_fewer_weights():
     """Steps 8 to 15 are the first eight over again: the same rates, batches and statistics."""
     given = dataclasses.replace(

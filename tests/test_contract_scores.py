@@ -11,6 +11,7 @@ from kd_jax.prune import CRITERIA, OneShot
 pytestmark = pytest.mark.usefixtures("optimised")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["taylor", *(pytest.param(n, marks=pytest.mark.slow) for n in ("random", "fisher"))]
 )

@@ -51,11 +51,13 @@ def test_what_a_stage_needs_must_be_the_same_too(first, tmp_path):
     assert trained(other, tmp_path)[1] == ["distill", "prune"]
 
 
+@pytest.mark.slow
 def test_a_network_that_takes_no_part_may_differ(first, tmp_path):
     other = tiny(take_from=str(first.folder), student=MLP(widths=(4,)))
     assert trained(other, tmp_path)[1] == ["distill", "prune"]
 
 
+@pytest.mark.slow
 def test_seeds_that_train_apart_may_become_more(tmp_path):
     apart = tiny(together=False)
     given = run_of(dataclasses.replace(apart, seeds=1), tmp_path / "one")
@@ -64,6 +66,7 @@ def test_seeds_that_train_apart_may_become_more(tmp_path):
     assert trained(more, tmp_path / "two")[1] == ["train", "distill", "prune", "cut", "cut"]
 
 
+@pytest.mark.slow
 def test_where_all_seeds_are_cut_alike_they_must_be_the_same(tmp_path):
     stages = {
         "train": Train(epochs=1, batch=32),

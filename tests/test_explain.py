@@ -41,6 +41,7 @@ def run(tmp_path_factory):
     return run_of(given, folder / "run")
 
 
+@pytest.mark.slow
 def test_curves_of_layers_say_what_a_cut_costs(run):
     """By hand, of a criterion that needs no data: the loss on what the stage is shown first."""
     by_size = dataclasses.replace(STAGES["prune"], criterion=CRITERIA["magnitude"])

@@ -63,6 +63,7 @@ def prepared(names, count, seed, folder):
     return taken, refused
 
 
+@pytest.mark.slow
 def test_extremes_are_refused_or_can_train(tmp_path):
     taken, refused = prepared(LIGHT, 40, 0, tmp_path)
     assert taken > 5

@@ -116,6 +116,7 @@ def test_it_learns_and_then_weights_are_what_the_network_saw_and_it_learns_no_mo
     assert all(np.isfinite(r["train"]["criterion_sparsity"]).all() for r in diary.records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("movement", marks=pytest.mark.slow), "l0"])
 def test_devices_learn_like_one(name):
     given = staged(name)
@@ -163,6 +164,7 @@ def test_a_layer_finds_its_threshold_by_decay():
     assert found[1] > found[0] + 0.5
 
 
+@pytest.mark.slow
 def test_variants_of_the_price_are_what_each_is_alone():
     given = [staged(SoftMovement(weight=w, rate=20.0)) for w in (1e-4, 1e-1)]
     together, _ = tiny_runs.fit(given)

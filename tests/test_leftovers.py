@@ -129,6 +129,7 @@ def test_a_stage_killed_between_its_end_and_the_last_cleaning(tmp_path):
     assert store.load().params.keys() == PARAMS.keys()
 
 
+@pytest.mark.slow
 def test_only_who_holds_the_folder_takes_anything_away(run, tmp_path):  # noqa: F811
     part = again(run, tmp_path, only=("train",))
     with holding(tmp_path), pytest.raises(UsageError, match="is in use by"), locks.held(tmp_path):

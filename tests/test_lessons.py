@@ -58,6 +58,7 @@ def foreign(seeds=2, model=FOREIGN):
     return model, tiny_runs.Snapshot(params, {}, jax.tree.map(lambda _: None, params))
 
 
+@pytest.mark.slow
 def test_hints_between_modules_of_networks_that_return_no_features():
     state, diary = tiny_runs.fit(STAGE, tiny.convnet(), teacher=foreign())
     hints = [np.mean(record["train"]["hint"]) for record in diary.records]
@@ -77,6 +78,7 @@ def test_what_a_term_carries_goes_on_where_a_run_was_stopped(tmp_path, monkeypat
     assert not tiny.differences(state, whole)
 
 
+@pytest.mark.slow
 def test_pruning_leaves_what_terms_carry_alone():
     prune = dataclasses.replace(tiny_runs.PRUNE, ema=None, terms={"hint": HINT})
     state, _ = tiny_runs.fit(prune, tiny.convnet(), teacher=foreign())
@@ -107,6 +109,7 @@ def test_features_that_do_not_suit_are_refused_before_training(term, message):
         tiny_runs.fit(stage, tiny.convnet(), teacher=foreign())
 
 
+@pytest.mark.slow
 def test_published_features_are_found_by_their_names_in_each_step():
     terms = {"hint": FitNet(), "ofd": OFD(), "crd": CRD(dim=4, negatives=16)}
     stage = dataclasses.replace(STAGE, epochs=1, terms=terms)
@@ -137,6 +140,7 @@ def test_features_can_not_be_replayed():
         dataclasses.replace(STAGE, replay="float16")
 
 
+@pytest.mark.slow
 def test_a_scheduled_term_teaches_nothing_before_it_begins():
     alone = dataclasses.replace(STAGE, terms={"kd": KD()})
     later = dataclasses.replace(

@@ -67,6 +67,7 @@ def test_of_runs_is_the_inverse_of_of_variant(together):
     assert not tiny.differences(many.of_runs(each), network)
 
 
+@pytest.mark.slow
 def test_a_network_each_variant_starts_from_and_learns_from(together):
     start = rest(together[0])
     stages = [dataclasses.replace(tiny_runs.DISTILL, terms=kd(t)) for t in (1.0, 2.0, 3.0, 4.0)]

@@ -46,6 +46,7 @@ def close(a, b):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_terms_each_learns_alone_and_the_first_as_a_student_does():
     network = rest(fit(dataclasses.replace(STAGE, terms={}))[0])
     plain = dataclasses.replace(STAGE, terms={}, taught_by="teacher", peer_models=())
@@ -171,6 +172,7 @@ def test_they_go_on_where_they_were_stopped(tmp_path):
     assert not tiny.differences(state, whole)
 
 
+@pytest.mark.slow
 def test_one_device_and_four_settings_together_and_apart():
     one = fit()[0]
     close(one, fit(devices=4)[0])

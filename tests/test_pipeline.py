@@ -177,6 +177,7 @@ def killed(checkpoint_seconds):
     return tiny(teacher=None, stages={"prune": LONG}, checkpoint_seconds=checkpoint_seconds)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_networks_of_one_that_was_not(tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-c", KILLED, str(folder)]

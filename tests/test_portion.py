@@ -80,6 +80,7 @@ def test_the_teachers_outputs_are_of_the_same_examples(tmp_path):
     np.testing.assert_array_equal(kept["labels"], data.train.labels[where])
 
 
+@pytest.mark.slow
 def test_replayed_views_are_of_the_same_examples(tmp_path, monkeypatch):
     online = some(tiny_runs.DISTILL, epochs=2, augment=Augment(flip=True))
     replayed = dataclasses.replace(online, replay="float32")

@@ -51,6 +51,7 @@ def test_replayed_training_is_online_training_bit_for_bit(tmp_path, model):
     assert not tiny.differences(replayed[0], online[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [tiny.perceptron, pytest.param(tiny.convnet, marks=pytest.mark.slow)]
 )
@@ -72,6 +73,7 @@ def test_half_precision_is_near(tmp_path):
     assert any((a != b).any() for a, b in zip(online, half, strict=True))
 
 
+@pytest.mark.slow
 def test_a_second_student_does_not_ask_the_teacher(tmp_path, monkeypatch):
     tiny_runs.fit(STAGE, replay=tmp_path)
     monkeypatch.setattr(Replay, "write", None)  # whoever recorded would fail

@@ -80,6 +80,7 @@ def test_convolutions_go_on_too(tmp_path):
     assert not tiny.differences(state, whole)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_other_devices(tmp_path, straight):
     store, report = Store(tmp_path), tiny_runs.Quitter(6)
     with pytest.raises(tiny_runs.Stopped):

@@ -123,6 +123,7 @@ def test_nobody_asks_and_there_is_none():
     assert "hard_second" not in diary.records[0]["train"]
 
 
+@pytest.mark.slow
 def test_its_metrics_and_norms_are_told():
     _, diary = tiny_runs.fit(dataclasses.replace(STAGE, gradient_norms=True))
     assert diary.records[-1]["train"]["hard_second"][0] > 0
@@ -141,6 +142,7 @@ def test_it_needs_the_teacher_where_its_logits_were_collected(tmp_path):
     assert brings.logits is None
 
 
+@pytest.mark.slow
 def test_seeds_and_settings_together_and_apart():
     other = dataclasses.replace(STAGE, second_hard_weight=0.9)
     given = {"seeds": (0, 1), "devices": 1, "teacher": tiny_runs.taught(2)}
@@ -151,6 +153,7 @@ def test_seeds_and_settings_together_and_apart():
             np.testing.assert_allclose(a[i::2], b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_device_and_four():
     ends = [tiny_runs.fit(STAGE, devices=count)[0] for count in (1, 4)]
     for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
@@ -200,6 +203,7 @@ def test_flags(call):
     assert said.startswith("--distill.second-view.magnitude is 30: it must be at least 0 and at")
 
 
+@pytest.mark.slow
 def test_from_the_experiment_to_the_table(tmp_path):
     base = experiment()
     fields = preset("mlkd", base.teacher, base.student, base.stages["distill"].augment)

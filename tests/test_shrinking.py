@@ -112,6 +112,7 @@ def test_a_run_is_opened_anew(run):
     assert json.loads((run.folder / "results.json").read_text())["rows"]
 
 
+@pytest.mark.slow
 def test_seeds_apart_are_cut_as_together(run, tmp_path):
     stages = {name: STAGES[name] for name in ("train", "prune", "shrink")}
     apart = trained(tmp_path, stages=stages, together=False)
@@ -138,6 +139,7 @@ def test_what_was_decided_stays(run, tmp_path, monkeypatch):
         np.testing.assert_array_equal(kernels(begun, "shrink")[name], kernel)
 
 
+@pytest.mark.slow
 def test_settings_that_cut_differently_train_one_by_one(tmp_path):
     stages = {"train": STAGES["train"], "shrink": Shrink(start="train", **COMMON)}
     run = trained(tmp_path, stages=stages, sweep=("shrink.amount=0.25,0.5",), seeds=1)

@@ -42,6 +42,7 @@ def stages_of(run):
     return [row.stage for row in summary.summarise(run, "a command", Silent()).rows]
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_is_one_run(tmp_path):
     """The full command goes on with what `only` has done, and `only` forgets nothing."""
     whole = tiny(out=str(tmp_path))

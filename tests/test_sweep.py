@@ -119,6 +119,7 @@ def apart(folder, **changes):
     return run
 
 
+@pytest.mark.slow
 def test_together_and_apart_leave_the_same_networks(run, tmp_path):
     one_by_one = apart(tmp_path)
     assert len(list((run.folder / "prune").iterdir())) == 1
@@ -131,6 +132,7 @@ def test_together_and_apart_leave_the_same_networks(run, tmp_path):
                 np.testing.assert_allclose(a[place], b[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_students_of_a_swept_teacher_begin_alike_and_end_apart(tmp_path):
     run = prepared("train.learning-rate=0.05,0.2", folder=tmp_path, only=("distill",))
     pipeline.train(run, Silent())

@@ -273,6 +273,7 @@ def test_a_teacher_that_teaches_nothing_is_a_stage_all_the_same(fields):
             several(stages=stages | {"mutual": slip})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_from_the_experiment_to_the_table(tmp_path, together):
@@ -291,6 +292,7 @@ def test_from_the_experiment_to_the_table(tmp_path, together):
 # Gradient norms -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradient_norms_are_those_of_each_part_alone():
     """Of a stage of one step: the batch is all that was seen, the state the one after it."""
     terms = {"kd": KD(temperature=2.0, weight=0.5), "logits": LogitRegression(weight=0.1)}
@@ -344,6 +346,7 @@ def dot(delta):
     return dataclasses.replace(PLAIN, optim=optim, terms=terms, epochs=2)
 
 
+@pytest.mark.slow
 def test_without_a_difference_two_momenta_are_one():
     two, _ = tiny_runs.fit(dot(0.0))
     plain = dataclasses.replace(dot(0.0).optim, name="sgd")
