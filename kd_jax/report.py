@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from kd_jax import jsons
 from kd_jax import results as results_lib
 from kd_jax.errors import UsageError
-from kd_jax.jsons import parsed
 from kd_jax.noise import class_gains, summary
 from kd_jax.results import Results, Row
 from kd_jax.tables import markdown
@@ -73,7 +73,7 @@ def _by_class(run: Results) -> list[tuple[Row, dict[str, float]]]:
 
 def json_text(results: Sequence[Results]) -> str:
     """A list of the runs' results.json."""
-    return json.dumps([parsed(results_lib.to_json(run)) for run in results], indent=1) + "\n"
+    return json.dumps([jsons.parsed(results_lib.to_json(run)) for run in results], indent=1) + "\n"
 
 
 # On disk ----------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def write(folder: Path | str, results: Results, histories: Histories | None = No
     folder = Path(folder)
     results_lib.write(folder, results)
     if histories:
-        write_json(folder / HISTORIES, histories)
+        write_json(folder / HISTORIES, jsons.summed(histories))
     return [folder / results_lib.FILE, *_tables(folder, [results])] + plots.save_all(
         folder, results, histories or {}
     )
@@ -125,7 +125,9 @@ def _histories(run: Path) -> Histories:
     """What `write` kept. Raises UsageError, naming the file, where it holds anything else."""
     path = run / HISTORIES
     try:
-        found = parsed(path.read_bytes()) if path.exists() else {}
+        found, fits = jsons.unsummed(jsons.mapping(path)) if path.exists() else ({}, True)
+        if not fits:
+            raise ValueError("its checksum is of other content")
         return {stage: [*map(_checked, records)] for stage, records in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         fix = f"write it anew by python run.py evaluate {run}"

@@ -5,7 +5,7 @@ import json
 import pytest
 from made_results import histories, make
 
-from kd_jax import report
+from kd_jax import jsons, report
 from kd_jax.errors import UsageError
 
 
@@ -63,6 +63,24 @@ def test_damaged_histories_are_named_before_anything_is_written(tmp_path, conten
     with pytest.raises(UsageError, match=rf"^{tmp_path}/run/histories\.json: damaged \(.*evaluate"):
         report.write_report(tmp_path / "out", [make()], [tmp_path / "run"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_number_of_histories_that_has_changed_is_refused(tmp_path):
+    report.write(tmp_path, make(), histories())
+    path = tmp_path / report.HISTORIES
+    assert report._histories(tmp_path) == {
+        stage: [report._checked(record) for record in records]
+        for stage, records in histories().items()
+    }
+    kept = json.loads(path.read_text())
+    stage = next(iter(histories()))
+    kept[stage][0]["epoch"] += 1
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UsageError, match=r"histories\.json: damaged .*checksum"):
+        report._histories(tmp_path)
+    del kept[jsons.SUM]  # of an earlier version, which wrote none
+    path.write_text(json.dumps(kept))
+    assert report._histories(tmp_path)[stage][0]["epoch"] == 1 + histories()[stage][0]["epoch"]
 
 
 def test_results_that_are_no_text(tmp_path):
