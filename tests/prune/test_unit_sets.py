@@ -13,6 +13,7 @@ def test_units_are_new_and_alone():
     assert units.count == 6
     assert FROZEN not in [*first, *second]
     assert units.find(np.array([5, 1, 5, FROZEN])).tolist() == [5, 1, 5, FROZEN]
+    assert not units.bound(np.array([FROZEN]))
 
 
 def test_what_is_united_has_the_least_number_of_all():
