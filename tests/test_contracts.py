@@ -244,5 +244,10 @@ def test_a_teacher_is_measured_before_it_teaches():
     assert [note.split(":")[0] for note in diary.notes] == [
         "the teacher's validation accuracy",
         "warning",  # it has learned nothing
+        "warning",  # nor has who learns from it
     ]
     assert diary.notes[0].endswith(f"{100 * accuracy[0]:.2f} %")
+    labels = tiny.digits().validation.labels
+    frequent = np.bincount(labels).max() / len(labels)
+    assert np.all(np.array(diary.records[-1]["validation_accuracy"]) <= frequent)
+    assert diary.notes[2].endswith(f"which is {100 * frequent:.2f} % of all: seed 0, 1")
