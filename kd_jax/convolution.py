@@ -36,7 +36,7 @@ MOST_PARTS = 16
 
 
 def convolve(
-    x: Array, kernel: Array, window_strides: Sequence[int], padding: Any, *args: Any, **others: Any
+    x: Array, kernel: Array, window_strides: Sequence[int], padding: Any, **others: Any
 ) -> Array:
     """lax.conv_general_dilated, of the same arguments.
 
@@ -46,10 +46,10 @@ def convolve(
     """
     whole = functools.partial(lax.conv_general_dilated, **others)
     if is_read() or platform() != "cpu":
-        return whole(x, kernel, window_strides, padding, *args)
+        return whole(x, kernel, window_strides, padding)
     x = lax.optimization_barrier(x)
-    if args or not _plain(x, kernel, others):
-        return whole(x, kernel, window_strides, padding, *args)
+    if not _plain(x, kernel, others):
+        return whole(x, kernel, window_strides, padding)
     down, right = window_strides
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (down, right), padding)

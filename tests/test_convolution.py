@@ -31,6 +31,8 @@ CASES = {
     "huge window": ((2, 6, 6, 3), (9, 9, 3, 4), (1, 1), "SAME", 1, "custom_jvp_call"),
 }
 
+SAME = ("plain", "strides", "one side", "many groups", "huge window")  # convolutions as of lax
+
 
 def pair(name):
     """(ours, lax's, the two operands)."""
@@ -52,10 +54,11 @@ def test_numbers_and_gradients_are_those_of_lax(name):
     def both(f):
         return jax.jit(jax.value_and_grad(lambda x, w: jnp.sum(jnp.sin(f(x, w))), (0, 1)))
 
+    near = 1e-6 if name in SAME else 2e-5
     found, expected = both(ours)(*operands), both(theirs)(*operands)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
-    np.testing.assert_allclose(ours(*operands), theirs(*operands), rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(a, b, rtol=near, atol=near)
+    np.testing.assert_allclose(ours(*operands), theirs(*operands), rtol=near, atol=near)
     assert CASES[name][5] in str(jax.make_jaxpr(ours)(*operands))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kd_jax.errors import UsageError
 from kd_jax.platform import equations
-from kd_jax.products import COPIES, run
+from kd_jax.products import COPIES, bind, run
 from kd_jax.prune.criteria import DataCriterion
 from kd_jax.prune.evidence import Evidence
 from kd_jax.tree import Tree, map_named, named_leaves, traceable
@@ -33,7 +33,7 @@ def input_squares(function: Callable[[Tree], Any], params: Tree) -> dict[str, Ar
 
         def product(w: Array) -> Array:
             pair = (w, squares) if place == 0 else (squares, w)
-            return eqn.primitive.bind(*pair, **eqn.params)
+            return bind(eqn, pair)[0]
 
         # A product is linear: its derivative by a weight sums what that is multiplied with.
         out, pullback = jax.vjp(product, weights)
