@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -89,7 +88,7 @@ class Store(Waypoints):
         arrays = {
             "params": snapshot.params,
             "collections": snapshot.collections,
-            "masks": jax.tree.map(packing.packed, tree.named_leaves(snapshot.masks)),
+            "masks": packing.packed(tree.named_leaves(snapshot.masks)),
         }
         # Orbax can't hold an empty tree, and reads dictionaries back as they were.
         arrays = {name: part for name, part in arrays.items() if jax.tree.leaves(part)}
@@ -150,12 +149,10 @@ class Store(Waypoints):
             by = f"; or it takes other versions: {other}" if other else ""
             raise UsageError(f"{self.folder / 'final'}: damaged ({reason}{by}): {anew}") from error
         masks = arrays.get("masks", {})
-        named = tree.map_named(
-            lambda name, w: (
-                packing.unpacked(masks[name], jnp.zeros(w.shape, bool)) if name in masks else None
-            ),
-            params,
-        )
+        form = lambda w: jax.ShapeDtypeStruct(w.shape, bool, sharding=w.sharding)  # noqa: E731
+        weights = tree.named_leaves(params)
+        masks = packing.unpacked(masks, {name: form(weights[name]) for name in masks})
+        named = tree.map_named(lambda name, _: masks.get(name), params)
         return Snapshot(params, arrays.get("collections", {}), named)
 
     def _final(self) -> dict[str, Any]:

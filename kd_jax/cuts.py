@@ -16,6 +16,7 @@ from kd_jax.prune import Widths, rebuild, shrink
 from kd_jax.prune.shrink import cut
 from kd_jax.shrinking import Kept, traced
 from kd_jax.state import Snapshot
+from kd_jax.tree import row
 from kd_jax.writing import write_text
 
 T = TypeVar("T")
@@ -34,8 +35,8 @@ class Cut:
 
     def write(self, model: Model, shape: tuple[int, ...], network: Snapshot, kept: Kept) -> None:
         """Keeps it. The widths come last: with them it is known."""
-        first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
-        widths = shrink(model, first(network.variables), traced(model, shape), first(kept))[2]
+        first = row(network.variables, 0), row(kept, 0)
+        widths = shrink(model, first[0], traced(model, shape), first[1])[2]
         if hosts.first():
             self.folder.mkdir(parents=True, exist_ok=True)
             units = {name: np.asarray(k, np.int32) for name, k in kept.items()}

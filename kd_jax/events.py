@@ -72,7 +72,9 @@ def _layers(stage: Prune, state: TrainState) -> tuple[Shapes, Alive]:
     active = masks_lib.among(state.masks, one, stage.include, stage.exclude, structure.fits)
     layers = named_leaves(active)
     shapes = {name: mask.shape[1:] for name, mask in layers.items()}
-    return shapes, {n: np.asarray(jax.vmap(structure.alive)(mask)) for n, mask in layers.items()}
+    # One program: of each layer by itself there are several.
+    alive = jax.jit(lambda layers: {n: jax.vmap(structure.alive)(m) for n, m in layers.items()})
+    return shapes, {name: np.asarray(counts) for name, counts in alive(layers).items()}
 
 
 def _targets(
@@ -120,9 +122,14 @@ def _scheduled(stage: Prune, steps: int, start: float = 0.0) -> list[Event]:
     return [*found[:-1], found[-1]._replace(action="settle")]
 
 
-def alive_of(mask: Array) -> np.ndarray:
-    """Entries that are kept, of masks [S·V, ...]: an integer a run."""
-    return np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
+def alive_of(masks: list[Array]) -> np.ndarray:
+    """Entries that are kept, of the masks [S·V, ...] of all layers: an integer a run."""
+    return np.sum([np.asarray(counts) for counts in _entries(masks)], axis=0)
+
+
+@jax.jit
+def _entries(masks: list[Array]) -> list[Array]:
+    return [jnp.sum(mask, axis=range(1, mask.ndim)) for mask in masks]
 
 
 def _check_reachable(stage: Prune, keep: allocate.Counts | float, alive: Alive) -> None:

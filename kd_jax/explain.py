@@ -17,7 +17,7 @@ from kd_jax.many import SAME, STATE, over_runs
 from kd_jax.prune import NM, Learned, Structure, sensitivity, unit_evidence
 from kd_jax.runs import Run
 from kd_jax.state import Snapshot
-from kd_jax.tree import named_leaves
+from kd_jax.tree import named_leaves, row
 
 SEEN = 512  # examples that activations are of
 
@@ -107,7 +107,7 @@ def _of_masks(run: Run, stage: str, description: Prune, batches: int) -> Curves:
     kept, losses = jax.device_get(scan(ready.settings, ready.seeds, state, ready.resident))
     names = [*named_leaves(program.active(state.masks, state.params))]
     ended = named_leaves(run.network(stage, seeds).masks)
-    chosen = np.array([1 - float(jnp.mean(ended[name])) for name in names])
+    chosen = np.array([1 - float(np.mean(ended[name])) for name in names])
     return Curves(stage, names, *_mean(kept, losses), chosen)
 
 
@@ -172,7 +172,7 @@ def _excited(
     seed's network. Groups that no module shows are missing."""
     if model.tapped is None:
         return {}
-    variables = jax.tree.map(lambda x: x[0], network.variables)
+    variables = row(network.variables, 0)
     inputs = normalise(jnp.asarray(shown(run).inputs), run.data.spec)
 
     @jax.jit

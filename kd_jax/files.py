@@ -83,7 +83,7 @@ def encoded(
         spec=run.data.spec,
         origin={**origin, "seed": str(seed)},
     )
-    found = jax.tree.map(lambda x: x[0], network(run, stage, seed).variables)
+    found = tree.row(network(run, stage, seed).variables, 0)
     grids = network_lib.grids_of(found)
     return encode.encoded(network_lib.stored(found), grids, about.to_json(), coders)
 

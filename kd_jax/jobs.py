@@ -210,8 +210,7 @@ def job_of(
 
     def sparsity(state: TrainState) -> list[float]:
         layers = jax.tree.leaves(state.masks)
-        alive = np.sum([alive_of(mask) for mask in layers], axis=0)
-        return list(1 - alive / sum(mask[0].size for mask in layers))
+        return list(1 - alive_of(layers) / sum(mask.size // len(mask) for mask in layers))
 
     resident = prepared.resident
     return Job(

@@ -48,8 +48,8 @@ def _of_arrays(predict: Predict, snapshot: Snapshot, inputs: np.ndarray) -> Logi
     for begin in range(0, len(inputs), EVALUATION_BATCH):
         batch = inputs[begin : begin + EVALUATION_BATCH]
         padding = [(0, EVALUATION_BATCH - len(batch)), *[(0, 0)] * (batch.ndim - 1)]
-        found.append(predict(snapshot, np.pad(batch, padding))[:, : len(batch)])
-    return np.concatenate([np.asarray(logits) for logits in found], axis=1)
+        found.append(predict(snapshot, np.pad(batch, padding)))
+    return np.concatenate([np.asarray(logits) for logits in found], axis=1)[:, : len(inputs)]
 
 
 def accuracy(logits: Logits, labels: np.ndarray) -> np.ndarray:

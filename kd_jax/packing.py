@@ -17,9 +17,10 @@ def is_mask(leaf: Any) -> bool:
     return leaf.dtype == bool and leaf.ndim >= 2
 
 
-def packed(leaf: Any) -> Any:
-    """A mask as bits, along its last axis; anything else as it is."""
-    return _pack(leaf) if is_mask(leaf) else leaf
+def packed(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The masks as bits, along their last axis; anything else as it is."""
+    masks = {name: leaf for name, leaf in arrays.items() if is_mask(leaf)}
+    return {**arrays, **(_pack(masks) if masks else {})}
 
 
 def form(leaf: Any) -> Any:
@@ -30,11 +31,11 @@ def form(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=whole(leaf.sharding))
 
 
-def unpacked(saved: Any, leaf: Any) -> Any:
-    """The inverse of `packed`, placed as `leaf`. Masks that were saved as they are pass."""
-    if not is_mask(leaf) or saved.dtype == bool:
-        return saved
-    return _unpacker(leaf.shape[-1], leaf.sharding)(saved)
+def unpacked(saved: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `packed`, placed as those `arrays`. Masks that were saved as they are pass."""
+    bits = {n: saved[n] for n, x in arrays.items() if is_mask(x) and saved[n].dtype != bool}
+    forms = tuple((name, arrays[name].shape[-1], arrays[name].sharding) for name in bits)
+    return {**saved, **(_unpacker(forms)(bits) if bits else {})}
 
 
 def whole(place: Any) -> Any:
@@ -44,13 +45,20 @@ def whole(place: Any) -> Any:
     return place
 
 
-_pack = jax.jit(functools.partial(jnp.packbits, axis=-1))
+@jax.jit
+def _pack(masks: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: jnp.packbits(mask, axis=-1) for name, mask in masks.items()}
 
 
 @functools.lru_cache(maxsize=64)
-def _unpacker(count: int, place: Any) -> Callable[[jax.Array], jax.Array]:
-    unpack = lambda bits: jnp.unpackbits(bits, axis=-1, count=count).astype(bool)  # noqa: E731
-    return jax.jit(unpack, out_shardings=place)
+def _unpacker(forms: tuple[tuple[str, int, Any], ...]) -> Callable[[Any], dict[str, jax.Array]]:
+    """For masks of these names, sizes of their last axis, and places."""
+
+    def unpack(bits: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        whole = lambda x, count: jnp.unpackbits(x, axis=-1, count=count).astype(bool)  # noqa: E731
+        return {name: whole(bits[name], count) for name, count, _ in forms}
+
+    return jax.jit(unpack, out_shardings={name: place for name, _, place in forms})
 
 
 def values(numbered: Mapping[str, Any]) -> list[Any]:

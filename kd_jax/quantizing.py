@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax import size
 from kd_jax.config_quantize import Quantize
@@ -22,7 +23,7 @@ from kd_jax.quantize.network import CODES, INPUTS, WEIGHTS, beside, inputs_of, s
 from kd_jax.quantize.ranges import histogram
 from kd_jax.shrinking import examples, loss_of
 from kd_jax.state import Snapshot, no_masks
-from kd_jax.tree import map_named, named_leaves
+from kd_jax.tree import map_named, named_leaves, row
 
 Array = jax.Array
 Bits = dict[str, int]
@@ -232,12 +233,12 @@ def _found(
 
 
 def _first(tree: Any) -> Any:
-    return jax.tree.map(lambda x: x[0], tree)
+    return row(tree, 0)
 
 
 def _stored(stage: Quantize, w: Array, bits: int) -> int:
     """Bytes of a kernel at so many bits; see size.CONVENTION."""
-    kept = int(jnp.count_nonzero(w))
+    kept = int(np.count_nonzero(w))
     if stage.values == "codebook":
         return size.coded_bytes(w.size, kept, 2**bits)
     scales = w.shape[-1] if stage.per == "channel" else 1

@@ -30,6 +30,7 @@ from kd_jax.prune import (
 from kd_jax.prune.shrink import cut, narrowed
 from kd_jax.prune.unit_evidence import Loss
 from kd_jax.state import Snapshot
+from kd_jax.tree import row
 
 Measure = Callable[..., dict[str, dict[str, Any]]]
 Kept = dict[str, np.ndarray]  # {group: the units that are kept [S, k]}
@@ -58,7 +59,7 @@ def decide(
     tried = scanned(stage, model, data, network, found) if stage.scope == "sensitivity" else None
     cost = None
     if stage.latency is not None:
-        first = jax.tree.map(lambda x: x[0], network.variables)
+        first = row(network.variables, 0)
         share = _share_of_time(model, structure, first, stage.latency_batch, measure)
         cost = (share, stage.latency)
     return _chosen(how, structure, jax.device_get(found), tried, cost)

@@ -171,7 +171,7 @@ def _savings(
 
 def _first_network(run: Run, stage: str) -> Snapshot:
     """Of the first seed."""
-    return jax.tree.map(lambda x: x[0], run.network(stage, run.groups[0]))
+    return tree.row(run.network(stage, run.groups[0]), 0)
 
 
 def _batches(run: Run) -> dict[int, jax.Array]:
@@ -196,7 +196,7 @@ def _row(run: Run, stage: str, logits: dict[str, Any], found: dict[str, Any]) ->
     reference = run.reference(stage, tuple(logits))
     taught = logits[reference][0]
     groups = [(run.network(stage, seeds), len(seeds)) for seeds in run.groups]
-    networks = [jax.tree.map(lambda x, i=i: x[i], net) for net, n in groups for i in range(n)]
+    networks = [tree.row(network, i) for network, n in groups for i in range(n)]
     first = networks[0]
     reports = [masks_lib.report(network.masks, network.params) for network in networks]
     model, lent = run.model(stage), first.collections.get(REUSED, {})

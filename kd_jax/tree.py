@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 Tree = Any
 T = TypeVar("T")
@@ -55,8 +55,15 @@ def count(tree: Tree) -> int:
 
 
 def count_nonzero(tree: Tree) -> int:
-    """Number of array elements that are not zero."""
-    return sum(int(jnp.count_nonzero(leaf)) for leaf in jax.tree.leaves(tree))
+    """Number of array elements that are not zero; counted on the host."""
+    return sum(int(np.count_nonzero(leaf)) for leaf in jax.device_get(jax.tree.leaves(tree)))
+
+
+@jax.jit
+def row(tree: Tree, i: int) -> Tree:
+    """Entry i of each leaf's first axis: one of many networks. One program, not two for each shape
+    and i."""
+    return jax.tree.map(lambda x: x[i], tree)
 
 
 def size_bytes(tree: Tree) -> int:

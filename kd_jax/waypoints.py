@@ -51,7 +51,7 @@ class Waypoints:
 
     def save(self, step: int, carry: Any) -> None:
         """Begins to write a tree of arrays, masks as bits; returns once these may be donated."""
-        arrays = jax.tree.map(packing.packed, packing.numbered(carry))
+        arrays = packing.packed(packing.numbered(carry))
         arrays[CHECK] = checksums(arrays)
         # Before it is there: no checkpoint is without its note. Not as Orbax's own metadata, which
         # it refuses to read where a bit of them differs.
@@ -94,8 +94,8 @@ class Waypoints:
                 unread[step] = note  # the one before it is kept for this
                 continue
             self._drop(unread, note)
-            leaves = {name: packing.unpacked(leaves[name], leaf) for name, leaf in numbered.items()}
-            return step, jax.tree.unflatten(jax.tree.structure(carry), packing.values(leaves))
+            values = packing.values(packing.unpacked(leaves, numbered))
+            return step, jax.tree.unflatten(jax.tree.structure(carry), values)
         self._drop(unread)
         return None
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kd_jax import checksums as checksums_lib
 from kd_jax.checksums import checksums
 
 
@@ -36,6 +37,22 @@ def test_places_count():
     np.testing.assert_array_equal(checksums([0 * x, x]), [b, a])
 
 
+@pytest.fixture(params=[2**20, 0], ids=["on the host", "on the device"])
+def where(request, monkeypatch):
+    monkeypatch.setattr(checksums_lib, "SMALL", request.param)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (8, 12), (3, 5, 2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_host_and_device_add_the_same(monkeypatch, dtype, shape):
+    x = jnp.resize(some(dtype), shape)
+    there = jnp.asarray(np.asarray(x).T).T  # not in the order of its places
+    here = checksums([x, there])
+    monkeypatch.setattr(checksums_lib, "SMALL", -1)
+    np.testing.assert_array_equal(here, checksums([x, there]))
+
+
+@pytest.mark.usefixtures("where")
 def test_arrays_that_are_split_have_the_same(tmp_path):
     mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))

@@ -208,8 +208,13 @@ def sizes(masks: Tree) -> dict[str, int]:
 
 def pruned(masks: Tree) -> dict[str, int]:
     """{layer: number of its entries that are pruned}, on the host."""
-    counts = jax.device_get({n: m.size - jnp.sum(m) for n, m in named_leaves(masks).items()})
-    return {name: int(number) for name, number in counts.items()}
+    kept = jax.device_get(_sums(named_leaves(masks)))
+    return {name: size - int(kept[name]) for name, size in sizes(masks).items()}
+
+
+@jax.jit
+def _sums(masks: dict[str, Array]) -> dict[str, Array]:
+    return jax.tree.map(jnp.sum, masks)
 
 
 def emptied(masks: Tree) -> list[str]:

@@ -88,7 +88,7 @@ def shrink(
     many = any(k.ndim == 2 for k in units.values())
     _check_variables(structure, variables, many)
     indices = structure.indices(units)
-    smaller = jax.vmap(cut)(variables, indices) if many else cut(variables, indices)
+    smaller = (_cut_many if many else _cut_one)(variables, indices)
     counts = {name: k.shape[-1] for name, k in units.items()}
     widths = Widths(
         structure.input_shape,
@@ -128,6 +128,10 @@ def cut(variables: Variables, indices: Indices) -> Variables:
         return leaf
 
     return map_named(smaller, variables)
+
+
+_cut_one = jax.jit(cut)  # one program, not one for each shape
+_cut_many = jax.jit(jax.vmap(cut))
 
 
 def zeroed(variables: Variables, structure: Structure, kept: Mapping[str, Any]) -> Variables:
