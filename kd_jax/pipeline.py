@@ -144,7 +144,8 @@ def claim(experiment: Experiment, folder: Path) -> None:
     with _written(experiment, folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", jsons.summed(to_data(experiment)))
-        write_json(folder / versions.FILE, versions.note() | {"sources": sources(experiment)})
+        note = versions.note() | {"sources": sources(experiment)}
+        write_json(folder / versions.FILE, jsons.summed(note))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_jax.errors import UsageError, shortened
-from kd_jax.jsons import mapping
+from kd_jax.jsons import mapping, unsummed
 
 VERSION = "0.1.0"  # of kd_jax
 FILE = "versions.json"  # of a run's folder
@@ -18,7 +18,7 @@ writes. A field that is added to a config does not need that, as long as its def
 done before there was such a field. What tells no format is of the first.
 
 Of the second: what is known of a finished stage has a checksum of itself; so have config.json,
-results.json and histories, which are read without one too."""
+versions.json, results.json and histories, which are read without one too."""
 
 SUMMED = 2  # from this format on
 
@@ -79,7 +79,9 @@ def read(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = mapping(path)
+        found, fits = unsummed(mapping(path))
+        if not fits:
+            raise ValueError("other than was written")
     except ValueError as error:
         fix = f"delete it, if kd_jax {VERSION} or an earlier one wrote this run"
         raise UsageError(f"{path}: damaged ({error}): {fix}") from error

@@ -138,7 +138,10 @@ def test_a_format_that_there_is_not_is_refused(said):
         versions.check(Path("here"), {"format": said})
 
 
-@pytest.mark.parametrize("said", [b"", b"{", b"[]", b"3", b"\xff"])
+FLIPPED = json.dumps(jsons.summed({"format": 1}) | {"format": 3}).encode()
+
+
+@pytest.mark.parametrize("said", [b"", b"{", b"[]", b"3", b"\xff", FLIPPED])
 def test_a_damaged_note_is_told_of(golden, said):
     folder = golden("format_1")
     (folder / "versions.json").write_bytes(said)
