@@ -12,7 +12,7 @@ from kd_jax import cache, sources
 from kd_jax.datasets import DATASETS, Data, Spec
 from kd_jax.digits import digits
 from kd_jax.errors import UsageError
-from kd_jax.splits import choose, permutation
+from kd_jax.splits import check_labels, choose, permutation
 from kd_jax.stream import Source, View
 from kd_jax.synthetic import synthetic
 
@@ -117,7 +117,13 @@ def _ids(count: int) -> np.ndarray:
 
 
 def in_memory(config: Data, spec: Spec, train: Split, test: Split) -> Dataset:
-    """Cuts whole stored splits."""
+    """Cuts whole stored splits.
+
+    Raises:
+      UsageError: a label is no class, which would end amid cutting, or amid an evaluation.
+    """
+    for which, part in (("stored training", train), ("stored test", test)):
+        check_labels(which, part.labels, spec.classes, f"--data.name {config.name}: ")
     ids = choose(config, len(train), len(test), train.labels)
     parts = train.take(ids[0]), train.take(ids[1]), test.take(ids[2])
     return Dataset(spec, *parts, streamed=False, ids_below=len(train))

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from kd_jax.data import Dataset, Split
-from kd_jax.errors import UsageError
+from kd_jax.splits import check_labels
 
 SPLITS = ("train", "validation", "test")
 
@@ -22,7 +22,7 @@ def notes(data: Dataset) -> list[str]:
     if not all(isinstance(split, Split) for split in splits.values()):
         return ["the set is streamed: images that come twice, or in two splits, are not looked for"]
     for name, split in splits.items():
-        _check_labels(name, split.labels, data.spec.classes)
+        check_labels(name, split.labels, data.spec.classes)
     images = {name: Counter(map(_digest, split.inputs)) for name, split in splits.items()}
     found = []
     for one, other in (("train", "test"), ("train", "validation"), ("validation", "test")):
@@ -37,15 +37,6 @@ def notes(data: Dataset) -> list[str]:
         if again:
             found.append(f"warning: {again} of {len(split):,} {name} images are there before")
     return found
-
-
-def _check_labels(name: str, labels: np.ndarray, classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
-        raise UsageError(
-            f"{wrong.size} of {len(labels):,} {name} examples have labels that are none of the "
-            f"{classes} classes, the first {labels[wrong[0]]} (example {wrong[0]}): mend the set"
-        )
 
 
 def _digest(image: np.ndarray) -> bytes:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kd_jax.datasets import Data
-from kd_jax.errors import require
+from kd_jax.errors import UsageError, require
 
 
 def permutation(count: int, *seed: int) -> np.ndarray:
@@ -11,6 +11,18 @@ def permutation(count: int, *seed: int) -> np.ndarray:
     # The old generator, because its stream is promised never to change: who is held out today is
     # held out with any later numpy.
     return np.random.RandomState(list(seed)).permutation(count).astype(np.int32)
+
+
+def check_labels(which: str, labels: np.ndarray, classes: int, before: str = "") -> None:
+    """Raises UsageError, which tells of `which` examples, for labels that are no class; one that a
+    set withholds is -1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise UsageError(
+            f"{before}{wrong.size} of {len(labels):,} {which} examples have labels that are none "
+            f"of the {classes} classes, the first {labels[wrong[0]]} (example {wrong[0]}): mend "
+            "the set"
+        )
 
 
 def hold_out(

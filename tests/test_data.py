@@ -199,6 +199,25 @@ def test_test_labels_that_are_withheld(tmp_path):
     assert data.test.labels.tolist() == [0, 1, 2, 0]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_that_are_no_class_are_refused_when_a_set_is_read(tmp_path, split, label):
+    """Withheld, or beyond the classes: they would end amid cutting or evaluating."""
+    labels = {"train": [0, 1, 2, 0, 1, 2], "test": [0, 1, 2, 0, 1, 2]}
+    labels[split][4] = label
+    images = tiny_tfds.random_images(6)
+    splits = {name: (images, x) for name, x in labels.items()}
+    tiny_tfds.write(tmp_path, "wrong", splits, classes=4)
+    described = tmp_path / "wrong" / "1.0.0" / "features.json"
+    described.write_text(described.read_text().replace('"4"\n', '"3"\n'))
+    config = Data(name="wrong", dir=str(tmp_path), validation=0.5)
+    which = {"train": "training"}.get(split, split)
+    said = rf"1 of 6 stored {which} .* of the 3 classes, the first {label} \(example 4\): mend the"
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(UsageError, match=rf"^--data\.name wrong: {said}"):
+            load(config)
+
+
 # real data, where it is prepared
 
 
