@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from kd_jax import arrays as files
 from kd_jax import history, hosts, jsons, packing, tree, versions
 from kd_jax.checksums import checksums
-from kd_jax.errors import UsageError, require
+from kd_jax.errors import UsageError, require, shortened
 from kd_jax.state import Snapshot
 from kd_jax.waypoints import CHECK, LACKING, NOTES, Waypoints
 from kd_jax.writing import write_json
@@ -140,6 +140,7 @@ class Store(Waypoints):
         try:
             arrays = self._final()
             params = arrays["params"]
+            masks = _masks(arrays.get("masks", {}), tree.named_leaves(params))
         except LACKING:
             raise
         except Exception as error:  # by Orbax, some of which are of no other class
@@ -148,10 +149,6 @@ class Store(Waypoints):
             reason = str(error).partition("\n")[0][:200] or type(error).__name__
             by = f"; or it takes other versions: {other}" if other else ""
             raise UsageError(f"{self.folder / 'final'}: damaged ({reason}{by}): {anew}") from error
-        masks = arrays.get("masks", {})
-        form = lambda w: jax.ShapeDtypeStruct(w.shape, bool, sharding=w.sharding)  # noqa: E731
-        weights = tree.named_leaves(params)
-        masks = packing.unpacked(masks, {name: form(weights[name]) for name in masks})
         named = tree.map_named(lambda name, _: masks.get(name), params)
         return Snapshot(params, arrays.get("collections", {}), named)
 
@@ -218,6 +215,25 @@ class Store(Waypoints):
             return ""
         records, bad = history.read(self.folder, runs, ended=True)
         return history.told(self.folder, bad, history.epochs(records, steps) - len(records))
+
+
+def _masks(saved: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Those of a finished network, {name of a weight: mask}. Raises ValueError where they are not
+    of its weights."""
+    if not isinstance(saved, dict):
+        raise ValueError("masks that name no weights")
+    strangers = sorted(saved.keys() - weights.keys())
+    if strangers:
+        raise ValueError(f"masks of no weight: {shortened(', '.join(strangers))}")
+    form = lambda w: jax.ShapeDtypeStruct(w.shape, bool, sharding=w.sharding)  # noqa: E731
+    forms = {name: form(weights[name]) for name in saved}
+    for name, mask in saved.items():
+        # As bits; or, as earlier versions wrote them and those of vectors are, whole.
+        bits = packing.form(forms[name])
+        here = (getattr(mask, "shape", None), getattr(mask, "dtype", None))
+        if here not in [(one.shape, one.dtype) for one in (bits, forms[name])]:
+            raise ValueError(f"the mask of {name} is not of its shape {list(forms[name].shape)}")
+    return packing.unpacked(saved, forms)
 
 
 def _check(known: Any, arrays: Any) -> None:

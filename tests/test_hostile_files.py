@@ -9,6 +9,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 import tensorstore
 import tiny_tfds
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd_jax import arrays, cache, pretrained, sources, state
+from kd_jax import arrays, cache, jsons, pretrained, sources, state
 from kd_jax.checkpoint import Store
 from kd_jax.cuts import Cut
 from kd_jax.data import load as load_data
@@ -485,6 +486,39 @@ def test_whatever_orbax_raises_of_a_network_is_told_in_one_line(finished, tmp_pa
     with pytest.raises(UsageError, match=r"final: damaged \(.*: delete .* trains this stage anew"):
         store.load()
     gc.collect()  # what Orbax left undone is told of here
+
+
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ({"nobody": np.ones((1, 6, 5), bool)}, "masks of no weight: nobody"),
+        ({"dense": {"kernel": np.ones((1, 6, 1), np.uint8)}}, "masks of no weight: dense"),
+        ({"kernel": {"a": np.ones((1, 6, 1), np.uint8)}}, "masks of no weight: kernel"),
+        ({"dense/kernel": {"a": np.ones(1, bool)}}, "the mask of dense/kernel is not of its shape"),
+        ({"dense/kernel": np.full((1, 7, 1), 255, np.uint8)}, "not of its shape [1, 6, 5]"),
+        ({"dense/kernel": np.full((1, 6, 2), 255, np.uint8)}, "not of its shape [1, 6, 5]"),
+        ({"dense/kernel": np.ones((1, 6, 1), bool)}, "not of its shape [1, 6, 5]"),
+        ({"dense/kernel": np.ones((1, 6, 1), np.float32)}, "not of its shape [1, 6, 5]"),
+        ({"dense/bias": np.ones((1, 5), np.uint8)}, "the mask of dense/bias is not of its shape"),
+        (np.ones((1, 6, 1), np.uint8), "masks that name no weights"),
+    ],
+)
+def test_masks_that_are_not_of_the_weights_are_damage(finished, tmp_path, masks, said):
+    """Where nothing tells of checksums, as in what an earlier version wrote."""
+    folder = tmp_path / "bad"
+    shutil.copytree(finished, folder)
+    done = jsons.unsummed(json.loads((folder / "done.json").read_text()))[0]
+    done = {name: value for name, value in done.items() if name not in ("checksums", "format")}
+    (folder / "done.json").write_text(json.dumps(done))
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        arrays = checkpointer.restore(finished / "final") | {"masks": masks}
+        checkpointer.save(folder / "final", arrays, force=True)
+    with pytest.raises(UsageError) as error:
+        Store(folder).load()
+    shown = str(error.value)
+    assert shown.startswith(f"{folder}/final: damaged (")
+    assert said in shown
+    assert shown.endswith(f": delete {folder}, and the same command trains this stage anew")
 
 
 @often
