@@ -239,7 +239,7 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     model = run.teacher_model(stage)
     settings = [name.partition("/")[2] for name in members] if several else [""]
     curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]
-    logs = [TensorBoard(store.folder / "tensorboard", curves), Stopwatch(store)]
+    logs = [TensorBoard(store.folder / "tensorboard", curves, report), Stopwatch(store)]
     with run_checks.flags_of(run.flag(stage)):
         stages.run(
             descriptions,

@@ -1,7 +1,12 @@
+import resource
 import struct
+import threading
 import time
 
 import numpy as np
+import pytest
+import tiny
+import tiny_runs
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from kd_jax.checkpoint import Store
@@ -92,6 +97,42 @@ def test_a_resumed_stage_hides_what_came_after_its_checkpoint(tmp_path):
     expected = {10: 10.0, 20: 20.0, 30: -30.0, 40: -40.0}
     assert curves(tmp_path / "seed-0")["train/loss"] == expected
     killed.end("train", 1.0)
+
+
+@pytest.fixture
+def full():
+    """A disk that takes no more than the beginning of any file, or so it seems."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_ends_the_logs_in_one_line_and_nothing_waits(tmp_path, full):
+    diary, threads = tiny_runs.Diary(), threading.active_count()
+    board = TensorBoard(tmp_path, ["seed-0", "seed-1"], diary)
+    board.begin("train", 40, 0)
+    for step in range(1, 41):
+        board.epoch(record(step, [0.5, 0.25]))
+    board.end("train", 1.0)
+    (said,) = diary.notes
+    assert said.startswith(f"warning: can't write to {tmp_path}/seed-0/events.out.tfevents.")
+    assert said.endswith(
+        " (File too large): no more curves for TensorBoard from this stage; history.jsonl has them "
+        "too"
+    )
+    assert threading.active_count() == threads
+
+
+def test_what_is_trained_has_no_need_of_the_logs(tmp_path):
+    straight, told = tiny_runs.fit(tiny_runs.TRAIN)
+    (tmp_path / "tensorboard").write_text("no folder")
+    store, diary = Store(tmp_path), tiny_runs.Diary()
+    board = TensorBoard(tmp_path / "tensorboard", ["seed-0", "seed-1"], diary)
+    state, _ = tiny_runs.fit(tiny_runs.TRAIN, store=store, report=Several(board, diary))
+    assert not tiny.differences(state, straight)
+    assert [one["step"] for one in store.history()] == [one["step"] for one in told.records]
+    assert len([note for note in diary.notes if "no more curves" in note]) == 1
 
 
 def test_several_reporters_are_told_the_same():
