@@ -11,9 +11,9 @@ import numpy as np
 from kd_jax import cache, sources
 from kd_jax.datasets import DATASETS, Data, Spec
 from kd_jax.digits import digits
-from kd_jax.errors import UsageError
+from kd_jax.errors import UsageError, require
 from kd_jax.splits import check_labels, choose, permutation
-from kd_jax.stream import Source, View
+from kd_jax.stream import Source, View, unlike
 from kd_jax.synthetic import synthetic
 
 PIXELS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -117,13 +117,13 @@ def _ids(count: int) -> np.ndarray:
 
 
 def in_memory(config: Data, spec: Spec, train: Split, test: Split) -> Dataset:
-    """Cuts whole stored splits.
-
-    Raises:
-      UsageError: a label is no class, which would end amid cutting, or amid an evaluation.
-    """
+    """Cuts whole stored splits. Raises UsageError where a label is no class, which would end amid
+    cutting or an evaluation, or images have another shape than the set tells of."""
     for which, part in (("stored training", train), ("stored test", test)):
-        check_labels(which, part.labels, spec.classes, f"--data.name {config.name}: ")
+        before = f"--data.name {config.name}: "
+        check_labels(which, part.labels, spec.classes, before)
+        shape = part.inputs.shape[1:] if len(part) else spec.shape
+        require(shape == spec.shape, before + unlike(f"{which} images are", shape, spec.shape))
     ids = choose(config, len(train), len(test), train.labels)
     parts = train.take(ids[0]), train.take(ids[1]), test.take(ids[2])
     return Dataset(spec, *parts, streamed=False, ids_below=len(train))
@@ -134,7 +134,9 @@ def streamed(config: Data, spec: Spec, train: Source, test: Source) -> Dataset:
     that would mean reading every label."""
     ids = choose(config, len(train), len(test))
     sources = (train, train, test)
-    parts = (View(part, own, spec.classes) for part, own in zip(sources, ids, strict=True))
+    parts = (
+        View(part, own, spec.classes, spec.shape) for part, own in zip(sources, ids, strict=True)
+    )
     return Dataset(spec, *parts, streamed=True, ids_below=len(train))
 
 

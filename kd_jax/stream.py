@@ -27,24 +27,34 @@ class View:
       source: all of them.
       ids: int32 [N], their places in the source.
       classes: how many there are, where labels are looked at.
+      shape: of every image, where that is looked at.
     """
 
     source: Source
     ids: np.ndarray
     classes: int | None = None
+    shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        """Raises UsageError: the label is no class."""
+        """Raises UsageError: the label is no class, or the image of another shape."""
         image, label = self.source[int(self.ids[index])]
+        which = f"example {int(self.ids[index])}"
         require(
             self.classes is None or 0 <= label < self.classes,
-            f"example {int(self.ids[index])} has the label {label}, which is none of the "
-            f"{self.classes} classes: mend the set",
+            f"{which} has the label {label}, which is none of the {self.classes} classes: mend the "
+            "set",
         )
+        shape = self.shape or image.shape
+        require(image.shape == shape, unlike(f"{which} is", image.shape, shape))
         return image, label
+
+
+def unlike(which: str, shape: tuple[int, ...], told: tuple[int, ...]) -> str:
+    """What is said of images of another shape than that of all."""
+    return f"{which} of shape {shape}, where the set's are of {told}: mend the set"
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,9 @@ def as_view(source: Source) -> View:
 def collate(examples: Sequence[tuple[int, np.ndarray, int]]) -> Batch:
     """[(id, image, label)] -> Batch of numpy arrays."""
     ids, images, labels = zip(*examples, strict=True)
+    for place, image in zip(ids, images, strict=True):
+        first = images[0].shape
+        require(image.shape == first, unlike(f"example {place} is", image.shape, first))
     return _host_batch(np.asarray(ids), np.stack(images), np.asarray(labels), np.ones(len(ids)))
 
 

@@ -9,7 +9,7 @@ from kd_jax import data
 from kd_jax.data import Split, load, statistics
 from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
-from kd_jax.stream import View
+from kd_jax.stream import View, as_view, evaluation_batches
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +216,32 @@ def test_labels_that_are_no_class_are_refused_when_a_set_is_read(tmp_path, split
     for _ in range(2):  # the second time from the cache
         with pytest.raises(UsageError, match=rf"^--data\.name wrong: {said}"):
             load(config)
+
+
+@pytest.mark.parametrize("memory_mb", [0, 1])
+def test_images_of_another_size_than_a_set_declares_are_refused(tmp_path, memory_mb):
+    images = tiny_tfds.random_images(6, (5, 5, 3))
+    splits = {"train": (images, [0, 1, 2, 0, 1, 2]), "test": (images, [0, 1, 2, 0, 1, 2])}
+    tiny_tfds.write(tmp_path, "odd", splits, shape=(5, 5, 3))
+    described = tmp_path / "odd" / "1.0.0" / "features.json"
+    described.write_text(described.read_text().replace('"5"', '"4"'))
+    config = Data(name="odd", dir=str(tmp_path), memory_mb=memory_mb)
+    said = r" of shape \(5, 5, 3\), where the set's are of \(4, 4, 3\): mend the set$"
+    which = "example 0 is" if not memory_mb else "--data.name odd: stored training images are"
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(UsageError, match=f"^{which}{said}"):
+            next(evaluation_batches(as_view(load(config).test), 2))  # type: ignore[arg-type]
+
+
+def test_a_known_name_whose_images_have_other_channels_is_refused(tmp_path):
+    images = tiny_tfds.random_images(4, (28, 28, 3))
+    splits = {"train": (images, [0, 1, 2, 0]), "test": (images, [0, 1, 2, 0])}
+    tiny_tfds.write(tmp_path, "mnist", splits, shape=(28, 28, 3), classes=10)
+    (tmp_path / "mnist" / "1.0.0").rename(tmp_path / "mnist" / "3.0.1")
+    described = tmp_path / "mnist" / "3.0.1" / "dataset_info.json"
+    described.write_text(described.read_text().replace("1.0.0", "3.0.1"))
+    with pytest.raises(UsageError, match=r"of shape \(28, 28, 3\), .* of \(28, 28, 1\)"):
+        load(Data(name="mnist:3.0.1", dir=str(tmp_path)))
 
 
 # real data, where it is prepared

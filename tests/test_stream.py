@@ -118,6 +118,21 @@ def test_a_batch_larger_than_the_source_is_refused(batch_size):
         stream(Numbers(10), batch_size, seed=0)
 
 
+def test_images_that_make_no_batch_are_told_of_in_one_line():
+    class Growing(Numbers):
+        def __getitem__(self, index):
+            return np.zeros((2, 3 if index == 2 else 2, 1), np.uint8), 0
+
+    said = r"^example 2 is of shape \(2, 3, 1\), where the set's are of \(2, 2, 1\): mend the set$"
+    whole = View(Growing(4), np.arange(4, dtype=np.int32))
+    for view in (whole, dataclasses.replace(whole, shape=(2, 2, 1))):
+        with pytest.raises(UsageError, match=said):
+            list(evaluation_batches(view, 4))
+    view = View(Growing(4), np.full(4, 2, np.int32), shape=(2, 2, 1))
+    with pytest.raises(UsageError, match=said):
+        next(stream(view, 4, seed=0))
+
+
 def test_a_set_on_disk_streams(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     images = [tiny_tfds.random_images(1, (4 + i % 3, 5, 3), seed=i)[0] for i in range(20)]
