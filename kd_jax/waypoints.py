@@ -76,10 +76,9 @@ class Waypoints:
         unread: dict[int, dict[str, Any] | None] = {}
         own = _form(carry)
         for step, note in self._steps():
-            if note is None:
-                unread[step] = note
-                continue
-            if note.get("form", own) != own:
+            # One whose note is damaged is read as one of which nothing is told: the checksums of
+            # its arrays decide.
+            if note is not None and note.get("form", own) != own:
                 raise self._foreign(step, note)
             try:
                 self._check_sizes(step)
@@ -93,7 +92,7 @@ class Waypoints:
                 files.check_readable(place, error, f"delete {place}, and it is gone on without it")
                 unread[step] = note  # the one before it is kept for this
                 continue
-            self._drop(unread, note)
+            self._drop(unread, note or {})
             values = packing.values(packing.unpacked(leaves, numbered))
             return step, jax.tree.unflatten(jax.tree.structure(carry), values)
         self._drop(unread)
@@ -144,8 +143,8 @@ class Waypoints:
         none was read, they are set aside, for somebody to look into.
 
         Args:
-          unread: {step: its note, or None where that is damaged}.
-          read: the note of what was read in their place.
+          unread: {step: its note, or None where that is damaged too}.
+          read: the note of what was read in their place; empty where that is not known.
         """
         sure = [versions.note()["versions"], *([read.get("versions")] if read is not None else [])]
         for step, note in unread.items():
