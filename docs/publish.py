@@ -1,4 +1,5 @@
-"""Puts a finished run into the docs: `python docs/publish.py RUN`.
+"""Puts a finished run into the docs: `python docs/publish.py RUN`; without RUN, makes anew what is
+made of what the docs have.
 
 Copies its results, table and plots to docs/EXPERIMENT/, and writes the table into the README
 between the marks of that experiment, if it has them. What `reproduce` found of published figures
@@ -6,19 +7,24 @@ goes, for all experiments in the docs, into docs/results.md and the README. So n
 is typed by hand.
 """
 
+import dataclasses
 import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_jax import cli, notes, report, reproduction, tables
+from kd_jax import cli, notes, published, report, reproduction, tables
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("results.json", "table.md", "sizes.png", "training.png", "layers.png")
 FILES = (*FILES, "similarity.png", "sparsities.png", "ranking.png", reproduction.FILE)
 PAPERS = "papers"  # the README's marks
+HEAD = """# Papers: theirs and ours
+
+What `run.py reproduce` found, put here by `docs/publish.py`; no number is typed by hand.
+"""
 
 
 def readme_table(results: Results) -> str:
@@ -41,7 +47,17 @@ def with_table(readme: str, experiment: str, text: str) -> str:
 
 def reproductions(docs: Path) -> list[reproduction.Reproduction]:
     """What was found of published figures, of all experiments in the docs."""
-    return [reproduction.read(path) for path in sorted(docs.glob(f"*/{reproduction.FILE}"))]
+    found = [reproduction.read(path) for path in sorted(docs.glob(f"*/{reproduction.FILE}"))]
+    return [_judged(one) for one in found]
+
+
+def _judged(one: reproduction.Reproduction) -> reproduction.Reproduction:
+    """By what its experiment says now: of a recipe more may be known than when it was run."""
+    figures, remark = cli.published(one.experiment)
+    by_name = {(f.what, f.stage, f.measure): f for f in figures}
+    of = lambda f: published.verdict(by_name[f.what, f.stage, f.measure], f.ours)  # noqa: E731
+    judged = [dataclasses.replace(figure, verdict=of(figure)) for figure in one.figures]
+    return dataclasses.replace(one, figures=judged, remark=" ".join(remark.split()))
 
 
 def results_page(found: Sequence[reproduction.Reproduction]) -> str:
@@ -49,11 +65,10 @@ def results_page(found: Sequence[reproduction.Reproduction]) -> str:
     there = {one.experiment for one in found}
     parts = [f"## {one.experiment}\n\n{reproduction.markdown(one)}" for one in found]
     for name in cli.names():
-        figures, _ = cli.published(name)
-        if name not in there and any(figure.published is not None for figure in figures):
-            parts.append(f"## {name}: not run here\n\n{reproduction.not_run(figures)}")
-    head = "# Papers: theirs and ours\n\nMade by `run.py reproduce`; no number is typed by hand.\n"
-    return "\n".join([head, *parts])
+        figures, remark = cli.published(name)
+        if name not in there and figures:
+            parts.append(f"## {name}: not run here\n\n{reproduction.not_run(figures, remark)}")
+    return "\n".join([HEAD, *parts])
 
 
 def papers_table(found: Sequence[reproduction.Reproduction]) -> str:
@@ -68,20 +83,26 @@ def papers_table(found: Sequence[reproduction.Reproduction]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def main(run: Path) -> None:
+def main(run: Path | None) -> None:
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    if run is not None:
+        text = with_run(text, run)
+    found = reproductions(ROOT / "docs")
+    (ROOT / "docs" / "results.md").write_text(results_page(found), encoding="utf-8")
+    path.write_text(with_table(text, PAPERS, papers_table(found)), encoding="utf-8")
+
+
+def with_run(readme: str, run: Path) -> str:
+    """Copies what the docs show of a run. The README with its table."""
     (results,) = report.read([run])
     folder = ROOT / "docs" / results.experiment
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        if (run / name).exists():
-            shutil.copy(run / name, folder / name)
-    path = ROOT / "README.md"
-    text = with_table(path.read_text(encoding="utf-8"), results.experiment, readme_table(results))
-    found = reproductions(folder.parent)
-    (folder.parent / "results.md").write_text(results_page(found), encoding="utf-8")
-    text = with_table(text, PAPERS, papers_table(found))
-    path.write_text(text, encoding="utf-8")
+    for path in (*(run / name for name in FILES), *run.glob("encoded/*.md")):
+        if path.exists():
+            shutil.copy(path, folder / path.name)
+    return with_table(readme, results.experiment, readme_table(results))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]) if sys.argv[1:] else None)

@@ -7,8 +7,8 @@ alone, and the weights that it was published with (on CIFAR-100). Nothing was tu
 Paper: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016,
 https://arxiv.org/abs/1512.03385 (ResNet-20: 91.25 % after 64,000 steps of 128 examples).
 Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
-Cost: eight minutes for three seeds on one H100 that had other work; on two CPU cores about four
-hours (from the speed of single steps)
+Cost: eight minutes of training for three seeds on one H100 that had other work; on two CPU cores
+about four hours (from the speed of single steps)
 Command: python run.py run cifar10_small
 Result: docs/cifar10_small, three seeds, trained on one H100, on images that were encoded anew as
 JPEG, so that no published number compares. ResNet-20 85.42 ± 0.22 %; ResNet-8 alone 77.96 ± 0.22 %,

@@ -7,7 +7,7 @@ Distilled without any 3, 206 errors, 133 of them on the 1,010 threes; once the b
 raised by 3.5, 109, 14 of them on threes. Distilled on 7s and 8s alone, 47.3 % errors; once the
 biases of both are lowered by 7.6, 13.2 %.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: 4 h 26 min for five seeds on two CPU cores that had other work
+Cost: 4 h 26 min for five seeds on one CPU core of a machine that had other work
 Command: python run.py reproduce mnist_hinton
 Result: docs/results.md. The teacher makes 73 ± 3 errors, the student alone 146 ± 10, distilled
 84 ± 2: of the errors that a teacher can spare it, 85 %, where the paper has 91 %. Without any 3 it

@@ -145,5 +145,6 @@ PUBLISHED = figures(1.64, (12.0, 1.59, -0.05), (40.0, 1.58), (56.0, 1.99, -0.29)
 REMARK = """
 Rates, weight decay, the factors of surgery and the last sparsity were chosen by the validation
 accuracy of one seed, from a handful each. Of the training images a twentieth is held out. Surgery
-leaves biases alone, of which the paper prunes some. The machine had other work while it trained.
+leaves biases alone, of which the paper prunes some; the network that its authors gave away has 53.5
+times fewer parameters, where the paper says 56. The machine had other work while it trained.
 """

@@ -1,15 +1,15 @@
 """MNIST: LeNet-5 as small as three papers made it, and then as small as it gets.
 
 As mnist_papers_300_100, of Caffe's LeNet-5: two convolutions and two dense layers, of which 34, 88,
-92 and 81 % of the weights go; the convolutions share 256 values, the dense layers 32.
+92.5 (Han: 92) and 81 % of the weights go; the convolutions share 256 values, the dense layers 32.
 
 Paper: Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural
 Networks", 2015, https://arxiv.org/abs/1506.02626; Han, Mao, Dally, "Deep Compression", 2016,
 https://arxiv.org/abs/1510.00149; Guo, Yao, Chen, "Dynamic Network Surgery for Efficient DNNs",
 2016, https://arxiv.org/abs/1608.04493.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: ten minutes for three seeds on one H100 that had other work; on a CPU core some hours a seed
-(from the speed of single steps)
+Cost: ten minutes of training for three seeds on one H100 that had other work; on a CPU core some
+hours a seed (from the speed of single steps)
 Command: python run.py reproduce mnist_papers_lenet5
 Result: docs/results.md, trained on one H100. The dense network makes 0.80 ± 0.03 % errors. 12.4
 times fewer parameters: 0.75 ± 0.05 %; as a file 39.1 ± 0.4 times smaller: 0.74 ± 0.05 %; both fewer

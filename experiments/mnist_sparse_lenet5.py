@@ -2,10 +2,10 @@
 
 Paper: those of mnist_sparse_300_100.
 Data: MNIST by tensorflow-datasets (60,000 images of 28x28)
-Cost: six minutes for three seeds on one H100 that had other work
+Cost: six minutes of training for three seeds on one H100 that had other work
 Command: python run.py run mnist_sparse_lenet5
 Result: docs/mnist_sparse_lenet5, three seeds, trained on one H100. At 99 % the lottery ticket has
-98.65 ± 0.06 % of the dense network's 99.13, SynFlow 98.23 ± 0.08, GraSP, RigL and SNIP 96.8 to
+98.65 ± 0.06 % of the dense network's 99.12, SynFlow 98.23 ± 0.08, GraSP, RigL and SNIP 96.8 to
 97.0, and random masks 88.4 ± 2.1 % with an Erdos-Renyi share in each layer, else no more than a
 guess.
 """

@@ -1,6 +1,7 @@
 """The verb `list`: what there is."""
 
 import importlib
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -46,9 +47,14 @@ def main(arguments: list[str], console: Console, experiments: Sequence[str]) -> 
 
 def _facts(experiment: str) -> list[str]:
     text = importlib.import_module(f"experiments.{experiment}").__doc__ or ""
-    lines = text.strip().splitlines()
-    facts = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-    return [lines[0], f"data: {facts.get('Data', '?')}", f"cost: {facts.get('Cost', '?')}"]
+    about = text.strip().partition("\n")[0]
+    return [about, f"data: {_fact(text, 'Data')}", f"cost: {_fact(text, 'Cost')}"]
+
+
+def _fact(text: str, name: str) -> str:
+    """What stands behind `name: `, on one line or on several, up to the next such name."""
+    found = re.search(rf"^{name}: (.*?)(?=^[A-Z]\w*: |^$|\Z)", text, re.MULTILINE | re.DOTALL)
+    return " ".join(found.group(1).split()) if found else "?"
 
 
 def _show(console: Console, name: str, lines: Sequence[str]) -> None:

@@ -148,26 +148,41 @@ def read(path: Path) -> Reproduction:
 
 def cells(found: Found) -> tuple[str, ...]:
     """A row of the table, as HEAD has it."""
-    kind = KINDS[found.measure]
-    unit = kind.unit
-    number = lambda x, sign="": f"{x:{sign},.{kind.decimals}f}{unit}"  # noqa: E731
-    of = summary(found.ours)
-    known = "–" if found.published is None else number(found.published)
-    apart = "–" if found.published is None else number(of.mean - found.published, "+")
-    ours = f"{spread(found.ours)}{unit}"
-    cost = duration(found.seconds)
-    return found.what, known, found.source or "–", ours, apart, found.verdict, cost
+    known = apart = "–"
+    if found.published is not None:
+        known = _number(found.published, found.measure)
+        apart = _apart(summary(found.ours).mean - found.published, found.measure)
+    ours = f"{spread(found.ours)}{KINDS[found.measure].unit}"
+    what, source = _named(found.what, found.measure), found.source or "–"
+    return what, known, source, ours, apart, found.verdict, duration(found.seconds)
 
 
-def not_run(figures: Sequence[Figure]) -> str:
+def _named(what: str, measure: str) -> str:
+    """Of what it is, and what is measured: one network has several figures."""
+    return f"{what}: {KINDS[measure].words}"
+
+
+def _number(x: float, measure: str) -> str:
+    return f"{x:,.{KINDS[measure].decimals}f}{KINDS[measure].unit}"
+
+
+def _apart(x: float, measure: str) -> str:
+    """A difference, in which no zero has a sign."""
+    kind = KINDS[measure]
+    x = round(x, kind.decimals)
+    unit = " points" if kind.unit == " %" else kind.unit
+    return f"{x or 0:{'+' if x else ''},.{kind.decimals}f}{unit}"
+
+
+def not_run(figures: Sequence[Figure], remark: str = "") -> str:
     """The same table of an experiment that was not run: what is published alone."""
     rows = [HEAD, RULE]
     for figure in figures:
-        kind = KINDS[figure.measure]
-        if figure.published is not None:
-            known = f"{figure.published:,.{kind.decimals}f}{kind.unit}"
-            rows.append((figure.what, known, figure.source, "not run", "–", "–", "–"))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+        known = "–" if figure.published is None else _number(figure.published, figure.measure)
+        what, source = _named(figure.what, figure.measure), figure.source or "–"
+        rows.append((what, known, source, "not run", "–", "–", "–"))
+    said = " ".join(remark.split())
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + (f"\n\n{said}\n" if said else "\n")
 
 
 def notes(found: Reproduction) -> list[str]:
@@ -178,7 +193,7 @@ def notes(found: Reproduction) -> list[str]:
         *([found.remark] if found.remark else []),
         f"Ours: mean ± standard deviation of seeds {seeds}, on {data.test:,} test examples of "
         f"{data.name}{f' ({data.note})' if data.note else ''}, read once, after training. Cost: of "
-        "training that stage, all seeds.",
+        "training that stage alone, all seeds, without those that it starts or learns from.",
         f"Made in {duration(found.seconds)} by `{found.command}`; jax {here.jax}, Python "
         f"{here.python}; {here.cpu}, {here.threads} of {here.cores} cores"
         f"{'' if here.platform == 'cpu' else f', {here.device}'}"

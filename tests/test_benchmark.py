@@ -47,7 +47,7 @@ def test_it_can_be_planned(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [NAMES[2], "imagenet_resnet34_resnet18"])
+@pytest.mark.parametrize("name", [*NAMES, "imagenet_resnet34_resnet18"])
 def test_its_smoke_run_passes_on_made_up_images(name, tmp_path, capsys):
     flags = ["--smoke", "--data.synthetic", "True", "--data.image-size", "32", "--seeds", "1"]
     flags += ["--devices", "1", "--out", str(tmp_path)]

@@ -93,6 +93,8 @@ def test_list_shows_every_experiment_in_full(call, monkeypatch):
         lines = cli.importlib.import_module(f"experiments.{name}").__doc__.strip().splitlines()
         facts = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
         assert f"{name} {lines[0]} data: {facts['Data']} cost: {facts['Cost']}" in words
+    assert "hours (from the speed of single steps)" in words  # a second line
+    assert "Command" not in words
 
 
 def test_a_plan_takes_the_flags_of_the_experiment(call, monkeypatch, tmp_path):

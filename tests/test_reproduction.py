@@ -79,6 +79,12 @@ def test_errors_on_classes_are_counted_by_their_examples():
         ("accuracy", 70.66, (None, None), [70.656], "reproduced"),
         ("accuracy", 70.66, (None, None), [70.654], "short"),
         ("smaller", None, (None, None), [1], "ours alone"),
+        ("errors", 206.0, (None, None), [130, 140], "better"),  # 71 away, of a noise of 14
+        ("errors", 142.0, (None, None), [130, 140], "reproduced"),  # 7
+        ("errors", 206.0, (None, None), [130], "reproduced"),  # of one seed no noise is known
+        ("errors", 206.0, (None, 210), [130, 140], "reproduced"),  # that is what was asked for
+        ("accuracy", 70.0, (None, None), [71.0, 71.1], "better"),
+        ("accuracy", 72.0, (None, None), [71.0, 71.1], "short"),
     ],
 )
 def test_verdicts(measure, published, bar, ours, expected):
@@ -137,10 +143,25 @@ def test_the_table_has_theirs_ours_and_where_it_is_written(done, tmp_path):
     reproduction.write(tmp_path, found)
     assert reproduction.read(tmp_path / reproduction.FILE) == found
     text = (tmp_path / "reproduction.md").read_text(encoding="utf-8")
-    assert f"| dense | 3 | {SOURCE} |" in text
+    assert f"| dense: test errors | 3 | {SOURCE} |" in text
     assert "python run.py reproduce it" in text
     assert "40 test examples of digits" in text
     assert "Of a test." in text
+
+
+@pytest.mark.parametrize(
+    ("measure", "published", "ours", "expected"),
+    [
+        ("errors", 74.0, 73.6, "0"),  # and not -0
+        ("errors", 74.0, 73.4, "-1"),
+        ("error", 1.64, 1.567, "-0.07 points"),
+        ("accuracy", 70.0, 70.125, "+0.12 points"),
+        ("smaller", 40.0, 40.04, "0.0×"),
+    ],
+)
+def test_differences(done, measure, published, ours, expected):
+    one = dataclasses.replace(done[2].figures[0], measure=measure, published=published, ours=[ours])
+    assert reproduction.cells(one)[reproduction.HEAD.index("difference")] == expected
 
 
 def test_stages_that_were_not_run_are_left_out(done):
@@ -213,7 +234,8 @@ CONFIG = Experiment(
     latency_batch=4,
     devices=1,
 )
-PUBLISHED = (Figure(what="dense", stage="train", measure="error", published=99.0, source="S"),)
+THEIRS = {"published": 99.0, "source": "S", "bar": (0, 99)}
+PUBLISHED = (Figure(what="dense", stage="train", measure="error", **THEIRS),)
 REMARK = "Not what the paper did."
 """
     file = tmp_path / "own.py"
