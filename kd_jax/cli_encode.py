@@ -14,14 +14,14 @@ from kd_jax.errors import require
 from kd_jax.progress import Screen
 from kd_jax.runs import Run
 from kd_jax.units import amount, ratio
-from kd_jax.writing import write_bytes
+from kd_jax.writing import write_bytes, write_text
 
 HELP = """usage: python run.py encode RUN [--stage NAME] [--seed N] [--coders fixed,huffman,ans]
                             [--out FILE] [--data.dir DIR]
 
 Writes a network of a run as a file that decodes to it bit for bit, as small as sparse forms,
 codebooks and entropy coding make it; reads it in a fresh process, evaluates it there on the whole
-test set, and shows what each layer takes.
+test set, and shows what each layer takes: also in FILE.md.
 
   --stage NAME    whose network (default: the last stage; of a sweep: STAGE/FIELD=VALUE)
   --seed N        of which seed (default: the first)
@@ -31,6 +31,7 @@ test set, and shows what each layer takes.
 
 python run.py evaluate FILE.kdz reads such a file alone.
 """
+HEAD = ("layer", "weights", "kept %", "form", "value", "index", "bytes", "share %")
 CAPTION = "kept: not zero; value, index: bits of each weight that is kept"
 OWN = ("--stage", "--seed", "--coders", "--out", "--data.dir")
 
@@ -55,31 +56,51 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
         path = Path(options.get("--out", default))
         write_bytes(path, made.data)
         show(made, console)
-        _totals(run, stage, made, screen)
+        said = _totals(run, stage, made)
+        for line in said:
+            screen.line(line)
         screen.note("evaluating it in a fresh process")
-        _check(run, stage, seed, path, data_dir or run.experiment.data.dir, screen)
+        said.append(_check(run, stage, seed, path, data_dir or run.experiment.data.dir))
+        screen.line(said[-1])
+        title = f"{run.experiment.name}: {run.label(stage)}, seed {seed}"
+        write_text(path.with_name(f"{path.name}.md"), markdown(title, made, said))
         screen.line(f"file: {path}")
 
 
 def show(made: encode.Encoded, console: Console) -> None:
     """A row a layer, as in the tables of Deep Compression."""
     table = Table(box=box.SIMPLE_HEAD, caption=CAPTION, padding=(0, 1, 0, 0))
-    table.add_column("layer", overflow="fold", min_width=18)
-    for head in ("weights", "kept %", "form", "value", "index", "bytes", "share %"):
+    table.add_column(HEAD[0], overflow="fold", min_width=18)
+    for head in HEAD[1:]:
         table.add_column(head, justify="right")
-    rest, total = [], len(made.data)
+    for row in rows(made):
+        table.add_row(*row)
+    console.print(table)
+
+
+def markdown(title: str, made: encode.Encoded, said: Sequence[str]) -> str:
+    """The same as a file, and what is said below it."""
+    ruled = [HEAD, ["---", *["---:"] * (len(HEAD) - 1)], *rows(made)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+    return "\n\n".join([f"# {title}", table, f"{CAPTION}.", *(f"{s}." for s in said)]) + "\n"
+
+
+def rows(made: encode.Encoded) -> list[Sequence[str]]:
+    """Of each layer, of all vectors and of what else there is, as HEAD has it."""
+    found, rest, total = [], [], len(made.data)
     for name, one in made.tensors.items():
         if len(one.shape) > 1:
             form = f"{one.form} {one.kind}"
-            table.add_row(name.removeprefix("params/"), *_cells([one], form, total))
+            found.append([name.removeprefix("params/"), *_cells([one], form, total)])
         else:
             rest.append(one)
     if rest:
-        table.add_row(f"{len(rest)} vectors and numbers", *_cells(rest, "", total))
+        found.append([f"{len(rest)} vectors and numbers", *_cells(rest, "", total)])
     header = total - sum(len(one.data) for one in made.tensors.values())
-    share = f"{100 * header / total:.1f}"
-    table.add_row("names, shapes, network", *[""] * 5, f"{header:,}", share)
-    console.print(table)
+    found.append(
+        ["names, shapes, network", *[""] * 5, f"{header:,}", f"{100 * header / total:.1f}"]
+    )
+    return found
 
 
 def _cells(tensors: Sequence[Coded], form: str, total: int) -> list[str]:
@@ -97,9 +118,9 @@ def _cells(tensors: Sequence[Coded], form: str, total: int) -> list[str]:
     ]
 
 
-def _totals(run: Run, stage: str, made: encode.Encoded, screen: Screen) -> None:
+def _totals(run: Run, stage: str, made: encode.Encoded) -> list[str]:
     total, role = len(made.data), run.experiment.stages[stage].model
-    screen.line(f"all of it: {total:,} bytes ({amount(total, 'B')})")
+    found = [f"all of it: {total:,} bytes ({amount(total, 'B')})"]
     sizes = {name: files.dense_bytes(model, run.data) for name, model in run.models.items()}
     dense = {"the same network": made.dense_bytes}
     if sizes[role] != made.dense_bytes:
@@ -107,12 +128,14 @@ def _totals(run: Run, stage: str, made: encode.Encoded, screen: Screen) -> None:
     if role != "teacher" and "teacher" in sizes:
         dense["the teacher"] = sizes["teacher"]
     for name, size in dense.items():
-        screen.line(f"{name} in dense float32: {amount(size, 'B')}, {ratio(size / total)} as much")
+        worth = f"{amount(size, 'B')}, {ratio(size / total)} as much"
+        found.append(f"{name} in dense float32: {worth}")
+    return found
 
 
-def _check(run: Run, stage: str, seed: int, path: Path, data_dir: str, screen: Screen) -> None:
+def _check(run: Run, stage: str, seed: int, path: Path, data_dir: str) -> str:
     found = files.checked(run, stage, seed, path, data_dir)
-    screen.line(
+    return (
         f"decoded in a fresh process: the same arrays, bit for bit; accuracy "
         f"{100 * found.accuracy:.2f} % on {found.examples:,} test examples, as before"
     )

@@ -95,6 +95,10 @@ def test_the_verbs(run, call, tmp_path):
     shares = [float(row[-1]) for row in rows if row and row[-1][0].isdigit()]
     assert len(shares) == 5  # three kernels, all biases, the header
     assert abs(sum(shares) - 100) < 0.5
+    text = (run.folder / "encoded/shrink-seed-1.kdz.md").read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if line.startswith("| dense2/kernel |")]
+    assert kept == [f"| {' | '.join([*layer[:3], ' '.join(layer[3:-4]), *layer[-4:]])} |"]
+    assert "the same arrays, bit for bit" in text
 
     status, out, error = call("evaluate", file, "--json", tmp_path / "reading.json")
     assert (status, error) == (0, "")
