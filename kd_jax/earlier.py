@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kd_jax import hosts, versions
+from kd_jax import hosts, regular, versions
 from kd_jax.config import ROLES, Experiment
 from kd_jax.config_order import ordered
 from kd_jax.errors import UsageError, require
@@ -24,7 +24,8 @@ def take(run: Run) -> list[str]:
       A line for each stage that was copied.
 
     Raises:
-      UsageError: there is no run there, or none of its stages is the same.
+      UsageError: there is no run there, or none of its stages is the same; or there are links
+        among what would be copied.
     """
     folder = Path(run.experiment.take_from)
     flag = f"--take-from {folder}"
@@ -44,7 +45,7 @@ def take(run: Run) -> list[str]:
     for stage in same:
         taken = [seeds for seeds in run.groups if _copied(run, there, stage, seeds)]
         if taken:
-            _copy_files(there.folder / run.flag(stage), run.folder / run.flag(stage))
+            _copy_files(folder, *(x.folder / run.flag(stage) for x in (there, run)))
             by = versions.others(wrote)
             which = ", ".join(str(seed) for seeds in taken for seed in seeds)
             said.append(f"{stage} (seed {which}): taken from {folder}{f' ({by})' if by else ''}")
@@ -102,19 +103,31 @@ def _copied(run: Run, there: Run, stage: str, seeds: Seeds) -> bool:
     if there.store(stage, seeds).facts() is None:
         return False
     source, target = (x.store(stage, seeds).folder for x in (there, run))
+    _check(there.folder, source)
     if hosts.first():
         half = target.with_name(target.name + HALF)
         shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(source, half)
+        shutil.copytree(source, half, symlinks=True)
         shutil.rmtree(target, ignore_errors=True)  # a beginning, at most
         half.rename(target)
     hosts.wait(f"{target}: taken")
     return True
 
 
-def _copy_files(source: Path, target: Path) -> None:
+def _copy_files(folder: Path, source: Path, target: Path) -> None:
     """What lies beside the folders of seeds: what was decided for all of them."""
-    for path in source.iterdir() if hosts.first() else ():
-        if path.is_file() and not (target / path.name).exists():
-            shutil.copy2(path, target / path.name)
+    for path in sorted(source.iterdir()):
+        if path.is_dir() or (target / path.name).exists():
+            continue
+        _check(folder, path)
+        if hosts.first():
+            shutil.copy2(path, target / path.name, follow_symlinks=False)
     hosts.wait(f"{target}: files taken")
+
+
+def _check(folder: Path, path: Path) -> None:
+    """Raises UsageError where a link might lead out of a run that is copied from."""
+    try:
+        regular.check(path.absolute(), folder.absolute())
+    except UsageError as error:
+        raise UsageError(f"--take-from {folder}: {error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_jax import jsons
+from kd_jax import jsons, regular
 from kd_jax.writing import write_text
 
 FILE = "history.jsonl"
@@ -19,8 +19,7 @@ Record = dict[str, Any]
 def append(folder: Path, record: Record) -> None:
     """Writes a record, which has a "step", at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(_line(record))
+    regular.append(folder / FILE, _line(record).encode())
 
 
 def write(folder: Path, records: Sequence[Record]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kd_jax import hosts, versions
+from kd_jax import hosts, regular, versions
 from kd_jax.errors import UsageError
 from kd_jax.jsons import mapping, parsed
 
@@ -26,7 +26,7 @@ def held(folder: Path, out: bool = True) -> Iterator[bool]:
       out: whether the command could write elsewhere, by its flag --out.
 
     Raises:
-      UsageError: somebody else holds it; says who, and since when.
+      UsageError: somebody else holds it; says who, and since when. Or its file is a link.
     """
     holder, other = _open(folder) if hosts.first() else (None, "")
     if not hosts.agreed(not other):
@@ -69,7 +69,7 @@ def _run_around(path: Path) -> Path | None:
 def _open(folder: Path) -> tuple[int | None, str]:
     """(an open file that is locked, who else holds the lock)."""
     path = folder / FILE
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = regular.opened(path, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
+from kd_jax import regular
 from kd_jax.checkpoint import Store
 from kd_jax.loop import Reporter, Silent
 
@@ -57,8 +58,7 @@ class TensorBoard:
         for file, new in zip(self._files, events, strict=True):
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                with file.open("ab") as stream:
-                    stream.write(b"".join(map(_framed, new)))
+                regular.append(file, b"".join(map(_framed, new)))
             except OSError as error:
                 self._files = []
                 self._report.note(

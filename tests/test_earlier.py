@@ -1,6 +1,8 @@
 """What an earlier run has finished is not trained again in another one, where nothing differs."""
 
 import dataclasses
+import os
+import shutil
 
 import pytest
 from test_pipeline import Told, assert_same_networks, networks
@@ -101,6 +103,37 @@ def test_a_beginning_gives_way(first, tmp_path):
         trained(experiment, tmp_path, Told(("distill", 3)))
     experiment = dataclasses.replace(experiment, take_from=str(first.folder))
     assert trained(experiment, tmp_path)[1] == ["prune"]
+
+
+LINKS = ("train", "train/x", "train/seeds-0-1", "train/seeds-0-1/x")
+PIPES = ("train/x", "train/seeds-0-1/x")
+
+
+@pytest.mark.parametrize(
+    ("place", "pipe"), [*((x, False) for x in LINKS), *((x, True) for x in PIPES)]
+)
+def test_nothing_is_copied_but_files_and_folders(first, tmp_path, place, pipe):
+    """A stranger's run may link to what is ours, or to what has no end."""
+    shutil.copytree(first.folder, tmp_path / "given")
+    path, aside = tmp_path / "given" / place, tmp_path / "secret"
+    if path.exists():
+        path.rename(aside)
+    else:
+        aside.write_text("secret")
+    if pipe:
+        os.mkfifo(path)
+    else:
+        path.symlink_to(aside)
+    other = changed(tiny(take_from=str(tmp_path / "given")), "prune", ema=0.5)
+    run = pipeline.prepare(other, tmp_path / "other", Silent())
+    pipeline.claim(other, run.folder)
+    with pytest.raises(UsageError) as caught:
+        pipeline.train(run, Silent())
+    assert str(caught.value) == (
+        f"--take-from {tmp_path / 'given'}: {path}: a link, or no regular file: put what is meant "
+        "in its place, or delete it"
+    )
+    assert not list(run.folder.rglob("x"))
 
 
 @pytest.mark.parametrize(

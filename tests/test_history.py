@@ -12,6 +12,7 @@ from test_pipeline import Told, again, run  # noqa: F401  a fixture
 
 from kd_jax import history, jsons, pieces, pipeline, report, summary
 from kd_jax.checkpoint import Store
+from kd_jax.errors import UsageError
 
 RECORDS = [
     {"step": 3 * i, "epoch": i, "train": {"loss": [1 / i, 0.1]}, "validation_accuracy": [0.1, 0.2]}
@@ -64,6 +65,17 @@ def test_a_last_line_that_a_kill_has_cut_short_is_no_damage(store, tmp_path, cut
     assert store.history() == RECORDS[:3]
     history.append(tmp_path, RECORDS[3])
     assert store.history() == RECORDS
+
+
+def test_no_record_is_written_to_what_a_link_leads_to(tmp_path):
+    """In a stranger's folder it might be any file of ours."""
+    path, ours = tmp_path / "run" / "history.jsonl", tmp_path / "ours"
+    path.parent.mkdir()
+    ours.write_text("ours")
+    path.symlink_to(ours)
+    with pytest.raises(UsageError, match=rf"^{path}: a link, or no regular file: "):
+        history.append(path.parent, RECORDS[0])
+    assert ours.read_text() == "ours"
 
 
 def test_each_bit_that_differs_is_noticed(store, tmp_path):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # line, files don't know each other, but for those of one package.
 FLOW = """
 errors tree randomness batch units hlo platform stopping checksums packing jsons
-convolution datasets values typed chips traffic arrays
+convolution datasets values typed chips traffic arrays regular opening
 products
 splits stream sources cache hosts synthetic versions
 digits writing

@@ -63,6 +63,29 @@ def test_a_lock_that_is_just_being_written(tmp_path, holder):
         take(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["link", "dangling", "pipe", "folder"])
+def test_no_lock_is_written_to_what_a_link_leads_to(call, tmp_path, what):
+    """In a stranger's folder it might be any file of ours."""
+    experiment = dataclasses.replace(smoke(cli.preset("digits")), out=str(tmp_path))
+    folder, ours = pipeline.folder_of(experiment), tmp_path / "ours"
+    folder.mkdir()
+    path = folder / locks.FILE
+    if what in ("link", "dangling"):
+        path.symlink_to(ours)
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    if what != "dangling":
+        ours.write_text("ours")
+    found = refused(call, "run", "digits", "--smoke", "--out", tmp_path)
+    expected = "a link, or no regular file: put what is meant in its place, or delete it"
+    assert found == f"{path}: {expected}"
+    assert ours.exists() == (what != "dangling")
+    assert not ours.exists() or ours.read_text() == "ours"
+    assert not (folder / "config.json").exists()
+
+
 def test_two_commands_do_not_train_in_one_folder(call, tmp_path):
     experiment = smoke(cli.preset("digits"))
     words = ("run", "digits", "--smoke", "--out", tmp_path)
