@@ -15,6 +15,7 @@ from PIL import Image
 
 from kd_jax.datasets import DATASETS, Data
 from kd_jax.errors import UsageError, did_you_mean, reason, require
+from kd_jax.opening import quiet, running_nothing
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name for images of so many channels."""
@@ -23,24 +24,6 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 NAME = re.compile(r"\w[\w.+-]*(/[\w.+-]+)?(:[\d.*]+)?")  # of a set, its config and its version
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 """Of images. Pillow knows others, and has a program run for some of them."""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the words of tensorflow-datasets (and TensorFlow, where installed) off the screen: they
-    are about preparing data, and what matters of them is said by a UsageError."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from absl import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # where it prints that TensorFlow is missing
-            yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
@@ -75,12 +58,18 @@ def open_builder(config: Data) -> Any:
         f"--data.name {config.name}: no name of a data set: write NAME, NAME/CONFIG or NAME:VERSION"
         " as tensorflow-datasets does; sets of Hugging Face and other servers are not read",
     )
+    # So may an address, and tensorflow-datasets would go there.
     require(
-        not config.dir or "://" in config.dir or os.path.isdir(os.path.expanduser(config.dir)),
+        "://" not in config.dir,
+        f"--data.dir {config.dir}: an address, and no connection is opened: copy the set into a "
+        "folder, and give that",
+    )
+    require(
+        not config.dir or os.path.isdir(os.path.expanduser(config.dir)),
         f"--data.dir {config.dir}: no such directory; give the one that holds the folder "
         f"{config.name.split('/')[0].split(':')[0]}/, or leave it out for ~/tensorflow_datasets",
     )
-    with quiet():
+    with quiet(), running_nothing(f"--data.name {config.name}: "):
         import tensorflow_datasets as tfds
 
         try:
@@ -97,6 +86,8 @@ def open_builder(config: Data) -> Any:
                 f"needs {error.name or 'TensorFlow'} even to be described: choose another, such as "
                 f'{", ".join(DATASETS)}, or pip install "kd-jax[prepare]"'
             ) from None
+        except UsageError:
+            raise
         except (ValueError, AssertionError) as error:  # an unknown config or version of a set
             told = str(error).strip().split("\n")[0].rpartition('": ')[2].split(" Here are")[0]
             raise UsageError(

@@ -2,15 +2,22 @@
 folder."""
 
 import ast
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_tfds
+from tensorflow_datasets.core.features.feature import FeatureConnector
 
-from kd_jax import cache, cli, runs
+from kd_jax import cache, cli, pipeline, runs
 from kd_jax.checkpoint import Store
+from kd_jax.data import load
+from kd_jax.datasets import Data
 from kd_jax.errors import UsageError
+from kd_jax.loop import Silent
 from kd_jax.serialize import to_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +106,45 @@ def test_a_cache_with_a_pickle_in_it_is_made_anew(tmp_path, monkeypatch):
     np.save(tmp_path / "kd_jax" / "name.inputs.npy", bomb, allow_pickle=True)
     assert cache.load("name", ["inputs"]) is None
     assert not (tmp_path / "gone off").exists()
+
+
+@pytest.mark.parametrize("name", ["gone_off.Feature", "tensorflow_datasets.gone_off.X", "X", ""])
+@pytest.mark.parametrize("where", ["of all", "of the images", "as earlier versions wrote"])
+def test_no_module_that_a_prepared_set_names_is_imported(tmp_path, monkeypatch, name, where):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gone_off.py").write_text("raise SystemExit('run')")
+    tiny_tfds.three_classes(tmp_path)
+    path = tmp_path / "tiny" / "1.0.0" / "features.json"
+    described = json.loads(path.read_text())
+    if where == "of all":
+        described["pythonClassName"] = name
+    elif where == "of the images":
+        described["featuresDict"]["features"]["image"]["pythonClassName"] = name
+    else:
+        described = {"type": name, "content": {}}
+    path.write_text(json.dumps(described))
+    with pytest.raises(UsageError) as error:
+        load(Data(name="tiny", dir=str(tmp_path)))
+    said = f"--data.name tiny: its features.json names the class {name!r}, which is none of "
+    assert str(error.value).startswith(said)
+    assert "gone_off" not in sys.modules
+
+
+def test_what_a_set_may_name_is_tensorflow_datasets_own_again_afterwards(tmp_path):
+    before = FeatureConnector.__dict__["cls_from_name"]
+    tiny_tfds.three_classes(tmp_path)
+    load(Data(name="tiny", dir=str(tmp_path)))
+    assert FeatureConnector.__dict__["cls_from_name"] is before
+
+
+@pytest.mark.parametrize("where", ["gs://bucket", "s3://bucket/sets", "https://x.org", "gs:/x"])
+def test_no_run_of_somebody_else_has_its_data_fetched(tmp_path, monkeypatch, where):
+    monkeypatch.setattr("tensorflow_datasets.builder", None)
+    experiment = cli.preset("cifar10_resnet")
+    data = to_data(dataclasses.replace(experiment, data=Data(name="cifar10", dir=where)))
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=rf"^--data\.dir {where}: (an address|no such directory)"):
+        pipeline.open_run(tmp_path, Silent())
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/evil", "a/b", "..", "", ".", "a\\b", "a\0b"])
