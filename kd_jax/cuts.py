@@ -9,7 +9,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from kd_jax import arrays, hosts
+from kd_jax import arrays, hosts, jsons
 from kd_jax.errors import UsageError, require, shortened
 from kd_jax.forward import Model
 from kd_jax.prune import Widths, rebuild, shrink
@@ -17,7 +17,7 @@ from kd_jax.prune.shrink import cut
 from kd_jax.shrinking import Kept, traced
 from kd_jax.state import Snapshot
 from kd_jax.tree import row
-from kd_jax.writing import write_text
+from kd_jax.writing import write_json
 
 T = TypeVar("T")
 WIDTHS, UNITS = "widths.json", "units.safetensors"
@@ -41,7 +41,7 @@ class Cut:
             self.folder.mkdir(parents=True, exist_ok=True)
             units = {name: np.asarray(k, np.int32) for name, k in kept.items()}
             arrays.write(self.folder / UNITS, units)
-        write_text(self.folder / WIDTHS, widths.to_json() + "\n")
+        write_json(self.folder / WIDTHS, jsons.summed(jsons.parsed(widths.to_json())))
         hosts.wait(f"{self.folder}: {WIDTHS}")
 
     def units(self) -> Kept:
@@ -62,13 +62,17 @@ class Cut:
 
     def text(self) -> str:
         """The widths as JSON."""
-        return self._read(lambda text: text)
+        return self.widths().to_json()
 
     def _read(self, take: Callable[[str], T]) -> T:
         """What is taken of the widths' text. Raises UsageError where they are damaged."""
         path = self.folder / WIDTHS
         try:
-            return take(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            said = jsons.parsed(text)
+            fits = not isinstance(said, dict) or jsons.unsummed(said)[1]
+            require(fits, f"damaged or edited (its {jsons.SUM} is of other content)")
+            return take(text)
         except (OSError, ValueError) as error:  # a UsageError is a ValueError
             raise UsageError(f"{path}: {shortened(str(error), 300)}: {self._fix}") from error
 

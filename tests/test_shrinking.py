@@ -10,7 +10,7 @@ from calls import refused
 from safetensors.numpy import load_file
 from tiny_experiment import run_of, tiny
 
-from kd_jax import ahead, cuts, pipeline, results, shrinking, summary
+from kd_jax import ahead, cuts, jsons, pipeline, results, shrinking, summary
 from kd_jax.config import Prune, Shrink, Train
 from kd_jax.distill import KD
 from kd_jax.errors import UsageError
@@ -123,6 +123,32 @@ def test_seeds_apart_are_cut_as_together(run, tmp_path):
         ours = kernels(apart, "shrink", (seed,))
         for name, kernel in kernels(run, "shrink").items():
             np.testing.assert_allclose(ours[name][0], kernel[seed], rtol=1e-4, atol=1e-5)
+
+
+def test_widths_in_which_a_number_differs_are_refused(run, tmp_path):
+    """They would make a network of other sizes, which the arrays may even fit."""
+    found = run.cut("shrink")
+    raw, known = (found.folder / cuts.WIDTHS).read_bytes(), found.widths()
+    copy = cuts.Cut(tmp_path)
+    path = tmp_path / cuts.WIDTHS
+    for place in [at for at, letter in enumerate(raw) if chr(letter).isdigit()]:
+        bad = bytearray(raw)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(UsageError) as error:
+            copy.widths()
+        said = str(error.value)
+        assert said.startswith(f"{path}: ")
+        assert said.endswith(f": delete {tmp_path}, and the same command cuts anew")
+    said = json.loads(raw)
+    said["groups"] |= {next(iter(said["groups"])): [1, 16]}
+    path.write_text(json.dumps(said))
+    with pytest.raises(UsageError, match=rf"^{path}: damaged or edited \(its checksum is of other"):
+        copy.model(run.model("prune"), run.data.spec.shape)
+    # An earlier version wrote none.
+    path.write_text(json.dumps(jsons.unsummed(json.loads(raw))[0]))
+    assert copy.widths() == known
+    assert copy.text() == found.text() == known.to_json()
 
 
 def test_what_was_decided_stays(run, tmp_path, monkeypatch):

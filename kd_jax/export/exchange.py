@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax import arrays as files
-from kd_jax import pipeline
+from kd_jax import jsons, pipeline
 from kd_jax.checks import check_fits
 from kd_jax.config import Experiment
 from kd_jax.cuts import Cut, rebuilt
@@ -20,7 +20,6 @@ from kd_jax.datasets import spec_of
 from kd_jax.errors import UsageError, reason, require, shortened
 from kd_jax.export.network import Network
 from kd_jax.forward import Model
-from kd_jax.jsons import parsed
 from kd_jax.prune import Widths
 from kd_jax.runs import Run
 from kd_jax.serialize import from_data, to_data
@@ -54,12 +53,12 @@ def write(folder: Path, run: Run, stage: str, seed: int, network: Network) -> No
         "seed": seed,
         "data": dataclasses.asdict(network.spec),
         "pruned": [name for name, mask in masks.items() if not np.all(mask)],
-        "widths": {name: parsed(cut.text()) for name, cut in shrunk.items()},
+        "widths": {name: jsons.parsed(cut.text()) for name, cut in shrunk.items()},
         "experiment": to_data(experiment),
     }
     arrays = {n: np.asarray(x) for n, x in named_leaves(network.snapshot.variables).items()}
     files.write(folder / ARRAYS, arrays, {"format": "kd_jax"})
-    write_json(folder / CONFIG, said)
+    write_json(folder / CONFIG, jsons.summed(said))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +124,13 @@ def load(folder: str | Path) -> Network:
 
 def _said(path: Path) -> dict[str, Any]:
     try:
-        said = parsed(path.read_text(encoding="utf-8"))
+        said = jsons.parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: can't be read ({error}): {AGAIN}") from error
-    found = said.get("format") if isinstance(said, dict) else None
+    said, fits = jsons.unsummed(said) if isinstance(said, dict) else ({}, True)
+    other = f"its {jsons.SUM} is of other content"
+    require(fits, f"{path}: damaged or edited ({other}): {AGAIN}")
+    found = said.get("format")
     shown = shortened(str(found), 40)
     require(found == FORMAT, f"{path} has format {shown}, not {FORMAT}: {AGAIN}")
     return said
