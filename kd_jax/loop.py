@@ -52,6 +52,7 @@ def fit(
     name: str = "",
 ) -> Any:
     """The state after all steps of the stage, from `state` at step 0 or the latest checkpoint.
+    With a store, who has saved it calls `ended`.
 
     Raises:
       UsageError: numbers are not finite any more; names step, part of the loss and parameter.
@@ -105,8 +106,15 @@ def fit(
         if told:
             store.close()
             raise stopping.Stop(told, f"{name}: saved at step {step} of {job.program.steps}")
-    stopping.settled()
     return carry[0]
+
+
+def ended(saved: str) -> None:
+    """A stage's network is saved, which `saved` tells in words. Raises Stop where one of the hosts
+    was told to stop since the stage had something to save: the next one doesn't begin."""
+    told = int(hosts.told([stopping.settled()]).max())
+    if told:
+        raise stopping.Stop(told, saved)
 
 
 def _warn_of_chance(job: Job, record: dict[str, Any], report: Reporter) -> None:

@@ -20,7 +20,7 @@ from kd_jax.devices import Layout
 from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
-from kd_jax.loop import Reporter, Silent, fit, only_guesses
+from kd_jax.loop import Reporter, Silent, ended, fit, only_guesses
 from kd_jax.metrics import predictions
 from kd_jax.mutual import first
 from kd_jax.state import Snapshot, TrainState
@@ -69,6 +69,7 @@ def run(
 
     Raises:
       UsageError: the stage and the data, model or teacher don't fit together.
+      Stop: the process was told to stop, and all that was trained is saved.
     """
     report = report or Silent()
     began = time.monotonic() - (store.spent() if store is not None else 0.0)
@@ -99,6 +100,8 @@ def run(
     if store is not None:
         store.finish(snapshot, {**facts, "seconds": seconds})
     report.end(name, seconds)
+    if store is not None:
+        ended(f"{name}: done")
     return snapshot
 
 

@@ -53,6 +53,7 @@ def listening() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    settled()  # what ended by a mistake may have left it unsaved
     before = {number: signal.signal(number, _watch) for number in SIGNALS}
     try:
         yield
@@ -67,9 +68,11 @@ def unsaved() -> None:
     _watch.unsaved = True
 
 
-def settled() -> None:
-    """All is saved, or not worth it."""
-    _watch.unsaved, _watch.told = False, 0
+def settled() -> int:
+    """All is saved, or not worth it. Gives the signal that has come meanwhile; 0 where none has."""
+    _watch.unsaved = False  # first: one that comes now stops at once, and none is lost
+    waited, _watch.told = _watch.told, 0
+    return waited
 
 
 def told() -> int:

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import tiny_runs
 
-from kd_jax import stopping
+from kd_jax import loop, pieces, stopping
 from kd_jax.checkpoint import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +32,48 @@ def test_a_run_that_is_told_to_stop_loses_no_step(tmp_path, number):
     state, diary = tiny_runs.fit(STAGE, store=Store(tmp_path))
     assert diary.began == [("", 12, last)]
     assert not tiny.differences(state, straight)
+
+
+class Asked(pieces.Runner):
+    """Hears a signal just after it was asked for one, at the last step."""
+
+    def agreed(self, due):
+        found = super().agreed(due)
+        if self.last:
+            tell()
+        return found
+
+    def piece(self, step, carry):
+        found = super().piece(step, carry)
+        self.last = found[0] == self.job.program.steps
+        return found
+
+
+class Finishing(Store):
+    """Hears a signal while the network is saved."""
+
+    def finish(self, snapshot, facts):
+        tell()
+        super().finish(snapshot, facts)
+
+
+@pytest.mark.parametrize(
+    ("runner", "store"), [(Asked, Store), (pieces.Runner, Finishing)], ids=["before", "amid"]
+)
+def test_a_signal_at_a_stages_end_lets_it_be_saved_and_no_other_begin(
+    tmp_path, monkeypatch, runner, store
+):
+    monkeypatch.setattr(loop, "Runner", runner)
+    with stopping.listening(), pytest.raises(stopping.Stop) as caught:
+        tiny_runs.fit(STAGE, store=store(tmp_path), save_seconds=1e9, name="prune")
+    assert (caught.value.number, caught.value.saved) == (signal.SIGTERM, "prune: done")
+    assert Store(tmp_path).facts() is not None
+
+
+def test_what_was_not_saved_for_a_mistake_makes_no_later_signal_wait():
+    stopping.unsaved()
+    with stopping.listening(), pytest.raises(stopping.Stop):
+        tell()
 
 
 def tell():
