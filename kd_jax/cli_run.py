@@ -10,6 +10,7 @@ from kd_jax import (
     delivery,
     flags,
     hosts,
+    locks,
     pipeline,
     report,
     serialize,
@@ -91,6 +92,8 @@ def made(
             screen.note(line)
         run = pipeline.prepare(experiment, folder, screen)
     with pipeline.claimed(experiment, folder) as alone:
+        if not alone:
+            screen.note(locks.unsure(folder))
         with _compiling(quick):
             pipeline.train(run, screen, alone)
             changes = ["--smoke"] * quick

@@ -41,6 +41,14 @@ def held(folder: Path, out: bool = True) -> Iterator[bool]:
             os.close(holder)  # the file stays: to take it away would let two hold two of them
 
 
+def unsure(folder: Path) -> str:
+    """What is to be said where `held` is not sure."""
+    return (
+        f"warning: {folder}: the file system has no locks: nothing keeps another process from "
+        "writing there; start none with this folder while this one runs"
+    )
+
+
 @contextmanager
 def around(path: Path, out: bool = True) -> Iterator[None]:
     """As `held`, of the run's folder that `path` is or lies in, to write there; where it lies in

@@ -1,6 +1,7 @@
 """One process at a time in a run's folder."""
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -209,6 +210,24 @@ def test_a_run_is_held_until_all_of_it_is_written(call, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "write", lambda *_: None)  # plots take a while
     words = ("reproduce", "digits", "--smoke", "--out", tmp_path)
     assert f" is in use by process {os.getpid()} on " in refused(call, *words)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_where_a_file_system_has_no_locks_a_run_says_so_once(call, tmp_path, monkeypatch, locked):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if not locked:
+        monkeypatch.setattr(locks.fcntl, "flock", none)
+    monkeypatch.setattr(pipeline, "train", lambda *_: None)
+    monkeypatch.setattr(cli_run.summary, "summarise", lambda *_: make())
+    monkeypatch.setattr(cli_run.delivery, "delivered", lambda *_: make())
+    monkeypatch.setattr(report, "write", lambda *_: None)
+    status, shown, _ = call("run", "digits", "--smoke", "--out", tmp_path)
+    folder = pipeline.folder_of(smoke(cli.preset("digits"))).name
+    said = f"  warning: {tmp_path / folder}: the file system has no locks: nothing keeps another "
+    said += "process from writing there; start none with this folder while this one runs\n"
+    assert (status, shown.count(said), shown.count("no locks")) == (0, not locked, not locked)
 
 
 def test_what_killed_writers_have_left_goes_when_the_run_goes_on(tmp_path):
