@@ -69,10 +69,10 @@ def main(words: Sequence[str], options: dict[str, str], console: Console) -> Non
 
 def show(made: encode.Encoded, console: Console) -> None:
     """A row a layer, as in the tables of Deep Compression."""
-    table = Table(box=box.SIMPLE_HEAD, caption=CAPTION, padding=(0, 1, 0, 0))
-    table.add_column(HEAD[0], overflow="fold", min_width=18)
-    for head in HEAD[1:]:
-        table.add_column(head, justify="right")
+    table = Table(box=box.SIMPLE_HEAD, caption=CAPTION, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(HEAD[0], overflow="fold", min_width=12)
+    for head in HEAD[1:]:  # numbers are never cut
+        table.add_column(head, justify="right", no_wrap=head != "form")
     for row in rows(made):
         table.add_row(*row)
     console.print(table)

@@ -1,5 +1,6 @@
 """Networks of a run as files: written by a pipeline, evaluated in a process of their own."""
 
+import io
 import json
 
 import jax
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import tiny as tiny_nets
 from calls import refused
+from rich.console import Console
 from tiny_experiment import fake_data, run_of, tiny
 
 import kd_jax
-from kd_jax import files, pipeline, stages, tree
+from kd_jax import cli_encode, files, pipeline, stages, tree
 from kd_jax.config import Distill, Gate, Prune, Shrink, Train
 from kd_jax.data import load
 from kd_jax.datasets import Data
@@ -107,6 +109,14 @@ def test_the_verbs(run, call, tmp_path):
     network = run.network("shrink", (0, 1))
     expected = stages.evaluate(run.model("shrink"), run.data, network)["accuracy"][1]
     assert (reading["accuracy"], reading["examples"]) == (expected, 40)
+
+
+def test_no_number_of_the_table_is_cut(run):
+    made = files.encoded(run, "shrink", 0)
+    console = Console(width=80, file=io.StringIO())
+    cli_encode.show(made, console)
+    shown = console.file.getvalue().split()
+    assert {cell for row in cli_encode.rows(made) for cell in row[4:]} <= {*shown, ""}
 
 
 def test_mistakes(run, call, tmp_path):
