@@ -15,15 +15,16 @@ from kd_jax import compiled, hosts, jobs
 from kd_jax.checkpoint import Store
 from kd_jax.checks import check, check_model, check_network
 from kd_jax.config import Fuse
-from kd_jax.data import Dataset
+from kd_jax.data import Dataset, guess
 from kd_jax.devices import Layout, put, sharding_of
 from kd_jax.ensembles import fused, networks_of, with_shares
 from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.jobs import Taught
-from kd_jax.loop import Reporter, Silent
+from kd_jax.loop import Reporter, Silent, tell_of_guesses
 from kd_jax.metrics import accuracy, predictions
 from kd_jax.shares import equal, fitted
+from kd_jax.soundness import check_finite, empty_layers
 from kd_jax.soups import averaged, differing, greedy
 from kd_jax.state import Snapshot
 from kd_jax.tree import named_leaves
@@ -110,12 +111,11 @@ def fuse(
         network = put(sharding_of(jax.devices()), network)
     listed = ", ".join(f"{share:.2f}" for share in np.mean(shares, axis=0))
     report.note(f"{name}: fused, shares {listed}".removeprefix(": "))
+    measured = kitchen.measured(model, network, report)
     if store is not None:
         seconds = time.monotonic() - began
         facts = {"stage": name, "seeds": list(seeds), "shares": shares, "seconds": seconds}
-        if len(data.validation):
-            facts["validation_accuracy"] = accuracy(*kitchen.said(model, network))
-        store.finish(network, facts)
+        store.finish(network, facts | measured)
     return model, network
 
 
@@ -129,6 +129,7 @@ def _check_members(stage: Fuse, members: Sequence[Taught], data: Dataset, seeds:
     for i, (model, network) in enumerate(members):
         variables = check_model(stage.model, model, data)
         check_network(f"of: network {i}", network, variables, seeds)
+        check_finite(f"of: network {i}", network)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +150,18 @@ class _Kitchen:
     def said(self, model: Model, network: Snapshot) -> tuple[np.ndarray, np.ndarray]:
         """(logits [S, N, K], labels [N]) of the validation split."""
         return predictions(compiled.predictor(model, self.data.spec), network, self.data.validation)
+
+    def measured(self, model: Model, network: Snapshot, report: Reporter) -> dict[str, Any]:
+        """What is to be known of the result, if there are examples to tell. As of trained networks,
+        the reporter hears of one that has died or only guesses."""
+        check_finite(f"of {' '.join(self.stage.of)}", network, self.seeds)
+        for said in empty_layers(network):
+            report.note(said)
+        if not len(self.data.validation):
+            return {}
+        found, spec = accuracy(*self.said(model, network)), self.data.spec
+        tell_of_guesses(found, self.seeds, spec.classes, guess(self.data), report)
+        return {"validation_accuracy": found}
 
     def shares(self) -> np.ndarray:
         """Of each seed's members, [S, M]."""

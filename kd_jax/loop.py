@@ -13,6 +13,7 @@ from kd_jax.checkpoint import Store
 from kd_jax.devices import replicated
 from kd_jax.objective import no_metrics
 from kd_jax.pieces import Job, Runner
+from kd_jax.soundness import check_finite, seeds_of
 
 CHANCE = 1.2  # times the accuracy of a guess, up to which a network counts as no better
 
@@ -78,6 +79,7 @@ def fit(
     saved, lost = time.monotonic(), []
     if not job.program.steps:  # a stage that trains nothing
         carry = runner.changed(step, carry)
+        _look_at(job, carry[0], report)
     while step < job.program.steps:
         # A checkpoint is of the state before the events of its step: a resumed run comes by here.
         carry = runner.changed(step, carry)
@@ -117,17 +119,29 @@ def ended(saved: str) -> None:
         raise stopping.Stop(told, saved)
 
 
+def _look_at(job: Job, state: Any, report: Reporter) -> None:
+    """What is said of a network that is trained on the way, of one that is not."""
+    check_finite("start", job.compiled.rest(job.settings, job.seeds, state), job.seeds)
+    said = job.validate(state) if job.validate is not None else []
+    _warn_of_chance(job, {"validation_accuracy": said, "train": {}}, report)
+
+
 def _warn_of_chance(job: Job, record: dict[str, Any], report: Reporter) -> None:
-    """A network that has died, or never learned, is no better than a guess. Without validation
-    examples it is what it said while it learned."""
-    classes, variants = job.program.spec.classes, job.settings.variants
+    """Without validation examples a network is what it said while it learned."""
     said = record.get("validation_accuracy") or record["train"].get("accuracy", [])
-    lost = np.flatnonzero(only_guesses(said, classes, job.guess))
+    tell_of_guesses(said, job.seeds, job.program.spec.classes, job.guess, report)
+
+
+def tell_of_guesses(
+    accuracy: Any, seeds: Any, classes: int, guess: float, report: Reporter
+) -> None:
+    """A network that has died, or never learned, is no better than a guess; `accuracy` has each
+    run's, seed by seed."""
+    lost = np.flatnonzero(only_guesses(accuracy, classes, guess))
     if lost.size:
-        seeds = sorted({int(job.seeds[run // variants]) for run in lost})
         report.note(
             f"warning: no better than a guess at one of {classes} classes, the most frequent of "
-            f"which is {100 * job.guess:.2f} % of all: seed {', '.join(map(str, seeds))}"
+            f"which is {100 * guess:.2f} % of all: seed {seeds_of(lost, seeds, len(accuracy))}"
         )
 
 

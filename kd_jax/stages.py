@@ -23,9 +23,9 @@ from kd_jax.jobs import Prepared, Taught, check_variants, job_of, prepare
 from kd_jax.loop import Reporter, Silent, ended, fit, only_guesses
 from kd_jax.metrics import predictions
 from kd_jax.mutual import first
+from kd_jax.soundness import empty_layers
 from kd_jax.state import Snapshot, TrainState
 from kd_jax.taught import outputs_of, teacher_of
-from kd_jax.tree import named_leaves
 
 Array = jax.Array
 
@@ -95,7 +95,8 @@ def run(
     snapshot = prepared.compiled.rest(prepared.settings, prepared.seeds, state)
     snapshot = first(snapshot) if model.members > 1 else snapshot
     jax.block_until_ready(snapshot)
-    _warn_of_empty_layers(snapshot, report)
+    for said in empty_layers(snapshot):
+        report.note(said)
     seconds = time.monotonic() - began
     if store is not None:
         store.finish(snapshot, {**facts, "seconds": seconds})
@@ -165,11 +166,3 @@ def _introduce(teacher: Taught, data: Dataset, report: Reporter) -> dict[str, An
     if np.any(only_guesses(measured, data.spec.classes, guess(data))):
         report.note("warning: the teacher is no better than a guess: there is nothing to learn")
     return {f"teacher_{called}_accuracy": measured}
-
-
-def _warn_of_empty_layers(snapshot: Snapshot, report: Reporter) -> None:
-    """A layer without weights passes nothing on: such a network can only guess."""
-    for name, mask in named_leaves(snapshot.masks).items():
-        kept = np.asarray(jnp.sum(mask, axis=range(1, mask.ndim)))
-        if not kept.all():
-            report.note(f"warning: {name} has lost all its weights in {np.sum(kept == 0)} seed(s)")

@@ -136,6 +136,48 @@ def test_a_greedy_soup_leaves_out_what_lowers_it(learned):
     assert not tiny.differences(network.params, learned.params)
 
 
+def broken(model, *keys):
+    """The same of which the second seed has one number that is none."""
+    model, network = member(model, *keys)
+    bias = network.params["classifier"]["bias"].at[1, 3].set(np.nan)
+    classifier = {**network.params["classifier"], "bias": bias}
+    return model, dataclasses.replace(network, params={**network.params, "classifier": classifier})
+
+
+def test_a_network_with_numbers_that_are_not_finite_is_not_fused():
+    """Nor is it where its share is zero: zero times that is no number either."""
+    members = [member(tiny.perceptron(), 1, 2), broken(tiny.perceptron(), 3, 4)]
+    for stage in (Fuse(of=("a", "b")), SOUP, dataclasses.replace(SOUP, how="greedy_soup")):
+        said = r"^of: network 1: params/classifier/bias is not finite: take another network, or"
+        with pytest.raises(UsageError, match=said):
+            fused(stage, members)
+
+
+def test_a_soup_whose_mean_is_not_finite_is_refused():
+    model, network = member(tiny.perceptron(), 1, 2)
+    huge = dataclasses.replace(network, params=jax.tree.map(lambda w: 0 * w + 3e38, network.params))
+    infinite = dataclasses.replace(SOUP, recalibrate=1)
+    said = r"^of a b: batch_stats/.* and \d+ more is not finite \(seed 4, 5\): take another network"
+    with pytest.raises(UsageError, match=said):
+        fused(infinite, [(model, huge)] * 2, (4, 5))
+
+
+def test_what_only_guesses_or_has_lost_a_layer_is_told_of_when_it_is_fused():
+    (model, network), diary = member(tiny.perceptron(), 1, 2), tiny_runs.Diary()
+    nothing = jax.tree.map(jnp.zeros_like, network.params["classifier"])
+    masks = {**network.masks, "classifier": {"bias": None, "kernel": nothing["kernel"] > 0}}
+    params = {**network.params, "classifier": nothing}
+    dead = (model, dataclasses.replace(network, params=params, masks=masks))
+    fused(SOUP, [dead, dead], (4, 5), report=diary, name="soup")
+    frequent = np.bincount(tiny.digits().validation.labels).max() / len(tiny.digits().validation)
+    assert diary.notes == [
+        "soup: fused, shares 0.50, 0.50",
+        "warning: classifier/kernel has lost all its weights in 2 seed(s)",
+        "warning: no better than a guess at one of 10 classes, the most frequent of which is "
+        f"{100 * frequent:.2f} % of all: seed 4, 5",
+    ]
+
+
 # What can't be ----------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ freezing
 models forward optim cost
 distill prune quantize nnx_models pretrained
 teacher devices state shares
-ensembles soups weights
+ensembles soups weights soundness
 reuse mutual
 config_stages
 config_distill config_shift config_fuse

@@ -10,6 +10,8 @@ import tiny_runs
 
 from kd_jax import pieces, stages
 from kd_jax.checkpoint import Store
+from kd_jax.config import Quantize, Shift
+from kd_jax.errors import UsageError
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
 from kd_jax.state import rest
@@ -124,3 +126,27 @@ def test_training_learns():
     first, last = diary.records[0]["train"], diary.records[-1]["train"]
     assert np.all(np.array(last["loss"]) < 0.4 * np.array(first["loss"]))
     assert min(last["accuracy"]) > 0.7
+
+
+UNTRAINED = [
+    Quantize(start="it", batch=16),
+    Shift(start="it", classes=(1,), by=0.5, batch=16),
+]
+
+
+@pytest.mark.parametrize("stage", UNTRAINED)
+def test_what_no_step_has_trained_is_looked_at_as_what_was_trained(stage):
+    model, start = tiny_runs.taught(2)
+    dead = {**start.params, "classifier": jax.tree.map(np.zeros_like, start.params["classifier"])}
+    still, diary = dataclasses.replace(start, params=dead), tiny_runs.Diary()
+    tiny_runs.fit(stage, start=still, model=model, report=diary)
+    labels = tiny.digits().validation.labels
+    assert diary.notes == [
+        "warning: no better than a guess at one of 10 classes, the most frequent of which is "
+        f"{100 * np.bincount(labels).max() / len(labels):.2f} % of all: seed 0, 1"
+    ]
+    dead["classifier"]["bias"] = dead["classifier"]["bias"].copy()
+    dead["classifier"]["bias"][1, 3] = np.nan
+    said = r"^start: params/classifier/bias is not finite \(seed 1\): take another network, or make"
+    with pytest.raises(UsageError, match=said):
+        tiny_runs.fit(stage, start=dataclasses.replace(start, params=dead), model=model)
