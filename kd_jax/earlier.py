@@ -11,6 +11,7 @@ from kd_jax.errors import UsageError, require
 from kd_jax.runs import Run, Seeds, experiment_of
 from kd_jax.serialize import sources, what
 from kd_jax.sweep import expand
+from kd_jax.writing import whole
 
 HALF = ".taking"  # ends the name of a folder that is not copied whole
 
@@ -43,9 +44,12 @@ def take(run: Run) -> list[str]:
     require(bool(same), f"{flag}: none of its stages is the same in this experiment: leave it out")
     said = []
     for stage in same:
-        taken = [seeds for seeds in run.groups if _copied(run, there, stage, seeds)]
+        taken = [seeds for seeds in run.groups if _lacks(run, there, stage, seeds)]
         if taken:
+            # First: once its networks are here, a stage is not looked at again after a kill.
             _copy_files(folder, *(x.folder / run.flag(stage) for x in (there, run)))
+            for seeds in taken:
+                _copy(run, there, stage, seeds)
             by = versions.others(wrote)
             which = ", ".join(str(seed) for seeds in taken for seed in seeds)
             said.append(f"{stage} (seed {which}): taken from {folder}{f' ({by})' if by else ''}")
@@ -96,12 +100,15 @@ def _looks_at_all_seeds(run: Run, stage: str) -> bool:
     return any(run.kind(name).decide or not run.experiment.stages[name].trains for name in of)
 
 
-def _copied(run: Run, there: Run, stage: str, seeds: Seeds) -> bool:
-    """Copies what a group of seeds has trained, unless that is here; whether it did."""
+def _lacks(run: Run, there: Run, stage: str, seeds: Seeds) -> bool:
+    """Whether a group of seeds has finished a stage there, and not here."""
     if run.store(stage, seeds).facts() is not None or seeds not in there.groups:
         return False
-    if there.store(stage, seeds).facts() is None:
-        return False
+    return there.store(stage, seeds).facts() is not None
+
+
+def _copy(run: Run, there: Run, stage: str, seeds: Seeds) -> None:
+    """What a group of seeds has trained."""
     source, target = (x.store(stage, seeds).folder for x in (there, run))
     _check(there.folder, source)
     if hosts.first():
@@ -111,17 +118,18 @@ def _copied(run: Run, there: Run, stage: str, seeds: Seeds) -> bool:
         shutil.rmtree(target, ignore_errors=True)  # a beginning, at most
         half.rename(target)
     hosts.wait(f"{target}: taken")
-    return True
 
 
 def _copy_files(folder: Path, source: Path, target: Path) -> None:
     """What lies beside the folders of seeds: what was decided for all of them."""
+    target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
         if path.is_dir() or (target / path.name).exists():
             continue
         _check(folder, path)
         if hosts.first():
-            shutil.copy2(path, target / path.name, follow_symlinks=False)
+            with whole(target / path.name) as partial:
+                shutil.copy2(path, partial, follow_symlinks=False)
     hosts.wait(f"{target}: files taken")
 
 

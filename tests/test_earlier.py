@@ -105,6 +105,44 @@ def test_a_beginning_gives_way(first, tmp_path):
     assert trained(experiment, tmp_path)[1] == ["prune"]
 
 
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """A run whose last stage decides widths, for all seeds."""
+    stages = {
+        "train": Train(epochs=1, batch=32),
+        "cut": Shrink(start="train", amount=0.5, epochs=1, batch=32),
+    }
+    return run_of(tiny(stages=stages), tmp_path_factory.mktemp("cut") / "one")
+
+
+def files_of(folder):
+    found = [path for path in folder.iterdir() if path.is_file()]
+    assert folder / "widths.json" in found
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_was_killed_amid_copying_is_copied_once_more(cut, tmp_path, monkeypatch, half):
+    """No network is here without what was decided for it, and no file by half."""
+    other = dataclasses.replace(cut.experiment, take_from=str(cut.folder))
+    run = pipeline.prepare(other, tmp_path, Silent())
+    pipeline.claim(other, tmp_path)
+
+    def killed(source, target, **_):
+        if half:
+            target.write_text("{")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(earlier.shutil, "copy2", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(run, Silent())
+    _, begun, _ = trained(other, tmp_path)
+    assert not begun
+    # With their times: nothing was decided anew.
+    assert files_of(tmp_path / "cut") == files_of(cut.folder / "cut")
+
+
 LINKS = ("train", "train/x", "train/seeds-0-1", "train/seeds-0-1/x")
 PIPES = ("train/x", "train/seeds-0-1/x")
 
