@@ -1,10 +1,13 @@
 """Named arrays in files: safetensors that tell their own damage, and how many bytes of arrays a
 folder of Orbax can be expected to hold, and whether it can be read at all."""
 
+import errno
 import math
 import os
+import stat
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +70,65 @@ def crc(x: np.ndarray, before: int) -> int:
     return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, before)
 
 
-def check_sizes(saved: Any, folder: Path) -> None:
-    """Raises ValueError where a folder's metadata tell of more than its files can hold, before any
-    memory is taken for it: the shapes are only words, and the folder may be somebody else's.
+def check_sizes(saved: Any, folder: Path, memory: int | None = None) -> None:
+    """Asks, before any memory is taken for it, whether a folder's files can hold what its metadata
+    tell of: the shapes are only words, and the folder may be somebody else's.
 
     Args:
       saved: a tree of what Orbax says of arrays.
+      memory: bytes that there are for them; None: unknown.
+
+    Raises:
+      ValueError: they can't.
+      MemoryError: they might, but nothing here could.
     """
-    files = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-    most, arrays, chunks = max(FEW, EACH * files), 0, 0
+    arrays, chunks = 0, 0
     for leaf in jax.tree.leaves(saved):
         size, storage = np.dtype(leaf.dtype).itemsize, getattr(leaf, "storage", None)
         arrays += math.prod(leaf.shape) * size
         # A chunk is decoded whole, however little of it lies in the array.
         chunks = max(chunks, math.prod(getattr(storage, "chunk_shape", None) or ()) * size)
-    if max(arrays, chunks) > most:
-        raise ValueError(f"arrays of {max(arrays, chunks):,} bytes in files of {files:,}")
+    needed = max(arrays, chunks)
+    files = _stored(folder) if needed > FEW else 0
+    if needed > max(FEW, EACH * files):
+        raise ValueError(f"arrays of {needed:,} bytes in files of {files:,}")
+    if memory is not None and needed > memory:
+        raise MemoryError(f"{folder}: {needed:,} bytes of arrays, and {memory:,} of memory")
+
+
+def _stored(folder: Path) -> int:
+    """Bytes of a folder's files, as far as they are really there: a file of many holes is as long
+    as one likes, and takes no disk. Nor counts what a link leads to."""
+    found = [(path, path.lstat()) for path in folder.rglob("*")]
+    return sum(_written(path, one.st_size) for path, one in found if stat.S_ISREG(one.st_mode))
+
+
+def _written(path: Path, size: int) -> int:
+    with path.open("rb", 0) as file:
+        return sum(end - begin for begin, end in _parts(file.fileno(), size))
+
+
+def _parts(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of what of an open file is no hole; of all where that can't be told. Not by its
+    blocks: some file systems count these seconds after they were written, and some never."""
+    end = 0
+    while end < size:
+        begin, end = end, size
+        if hasattr(os, "SEEK_DATA"):  # not on Windows
+            try:
+                begin = os.lseek(file, begin, os.SEEK_DATA)
+                end = os.lseek(file, begin, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # it ends in a hole
+                    return
+        yield begin, end
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that the machine has. None: unknown."""
+    if not hasattr(os, "sysconf"):  # Windows has none
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_readable(folder: Path, error: BaseException, fix: str) -> None:
@@ -122,15 +168,23 @@ def _unread(folder: Path) -> OSError | None:
         for place, _, names in os.walk(folder, onerror=_raised):
             for path in (Path(place, name) for name in names):
                 if path.is_file():
-                    with path.open("rb") as file:
-                        while file.read(AT_ONCE):
-                            pass
+                    with path.open("rb", 0) as file:
+                        _read_through(file)
     except PARTS:
         return None
     except OSError as error:
         error.filename = error.filename or str(path)  # where it could be opened there is none
         return error
     return None
+
+
+def _read_through(file: FileIO) -> None:
+    """All that is there of a file: its holes can be read, and may have no end."""
+    file.read(AT_ONCE)  # some say that they are empty, and can't be read
+    for begin, end in _parts(file.fileno(), os.fstat(file.fileno()).st_size):
+        file.seek(begin)
+        while file.tell() < end and file.read(min(AT_ONCE, end - file.tell())):
+            pass
 
 
 def _raised(error: OSError) -> None:

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from kd_jax import arrays as files
 from kd_jax import history, hosts, jsons, packing, tree, versions
 from kd_jax.checksums import checksums
+from kd_jax.devices import memory
 from kd_jax.errors import UsageError, require, shortened
 from kd_jax.state import Snapshot
 from kd_jax.waypoints import CHECK, LACKING, NOTES, Waypoints
@@ -156,7 +157,7 @@ class Store(Waypoints):
         home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.metadata(self.folder / "final").item_metadata.tree
-            files.check_sizes(saved, self.folder / "final")
+            files.check_sizes(saved, self.folder / "final", memory())
             place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home)  # noqa: E731
             arrays = checkpointer.restore(self.folder / "final", jax.tree.map(place, saved))
         known = (self._done() or {}).get(CHECK)

@@ -1,7 +1,6 @@
 """Which devices a run uses, and what its backend is good at."""
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kd_jax import hosts
+from kd_jax.arrays import machine_memory
 from kd_jax.errors import require
 from kd_jax.forward import Model
 from kd_jax.platform import elsewhere, equations
@@ -104,9 +104,7 @@ def memory() -> int | None:
     if elsewhere():
         return None
     own = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    if own is not None or not hasattr(os, "sysconf"):  # Windows has none
-        return own
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return machine_memory() if own is None else own
 
 
 def loops_well(model: Model, inputs: jax.ShapeDtypeStruct) -> bool:

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from kd_jax import arrays as files
 from kd_jax import hosts, jsons, packing, versions
 from kd_jax.checksums import checksums
+from kd_jax.devices import memory
 from kd_jax.errors import UsageError
 from kd_jax.writing import write_json
 
@@ -101,7 +102,9 @@ class Waypoints:
     def _check_sizes(self, step: int) -> None:
         self.manager.wait_until_finished()  # with what it may still be writing
         saved = self.manager.item_metadata(step)
-        files.check_sizes(saved, self.folder / "steps" / str(step))
+        one = memory()  # and they may be split over all devices
+        most = None if one is None else one * jax.device_count()
+        files.check_sizes(saved, self.folder / "steps" / str(step), most)
 
     def _steps(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """(step, what `save` has noted beside its checkpoint, or None where that is damaged), the

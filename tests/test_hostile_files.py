@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import os
 import random
 import shutil
 
@@ -477,6 +478,52 @@ def test_a_network_that_its_files_can_not_hold_is_refused_before_it_is_read(
     store = forged(finished, tmp_path / "bad", change)
     monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.restore", None)
     with pytest.raises(UsageError, match=r"final: damaged \(arrays of [\d,]+ bytes in files of"):
+        store.load()
+
+
+def hollow(folder, tmp_path):
+    """A tebibyte that takes no disk; and, of bytes that are there, a hundred."""
+    with (folder / "d" / "hollow").open("wb") as file:
+        file.write(bytes(100))
+        file.truncate(2**40)
+
+
+def linked(folder, tmp_path):
+    """What lies elsewhere is no part of the network."""
+    (tmp_path / "elsewhere").write_bytes(bytes(2**20))
+    (folder / "d" / "link").symlink_to(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("made", [hollow, linked])
+def test_bytes_that_are_not_there_hold_no_network(finished, tmp_path, made, monkeypatch):
+    store = forged(finished, tmp_path / "bad", {"shape": [1, 10**5, 10**3]})
+    made(tmp_path / "bad" / "final", tmp_path)
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.restore", None)
+    with pytest.raises(UsageError, match=r"final: damaged \(arrays of [\d,]+ bytes in files of"):
+        store.load()
+
+
+def test_bytes_are_counted_that_are_no_holes(tmp_path):
+    path = tmp_path / "it"
+    with path.open("wb") as file:
+        for place in (0, 2**20, 2**22):
+            file.seek(place)
+            file.write(b"x" * 2**16)
+    assert arrays._stored(tmp_path) == 3 * 2**16
+    os.truncate(path, 2**23)
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "whole").write_bytes(b"x" * 1000)
+    (tmp_path / "empty").touch()
+    assert arrays._stored(tmp_path) == 3 * 2**16 + 1000
+
+
+def test_a_network_that_no_memory_here_holds_is_not_called_damaged(finished, tmp_path, monkeypatch):
+    """It may be whole: on a larger machine it can be read."""
+    store = forged(finished, tmp_path / "large", {"shape": [1, 10**4, 10**3]})
+    (tmp_path / "large" / "final" / "d" / "more").write_bytes(bytes(2**16))
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.restore", None)
+    monkeypatch.setattr("kd_jax.checkpoint.memory", lambda: 2**24)
+    with pytest.raises(MemoryError, match=r"final: 40,[\d,]+ bytes of arrays, and 16,777,216 of"):
         store.load()
 
 

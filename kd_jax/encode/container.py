@@ -17,6 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from kd_jax.arrays import machine_memory
 from kd_jax.encode import tensors
 from kd_jax.encode.bits import Damaged, sound
 from kd_jax.encode.entries import Grid
@@ -50,8 +51,10 @@ WORDS = (
 text is another version."""
 MOST = 1 << 30  # numbers in a file
 # So many numbers are always fine; and so many for each byte of the file, which is about what a
-# network has of which one weight in a thousand is kept. Decoding takes up to 50 bytes a number.
+# network has of which one weight in a thousand is kept; of these no more than there is memory to
+# decode them, unless each has a bit of the file.
 FEW, EACH = 1 << 20, 1 << 10
+TAKES = 50  # bytes of memory that decoding takes at most for each number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +158,7 @@ def sealed(data: bytes) -> bytes:
 
 def _decoded(data: bytes, most: int | None) -> tuple[dict[str, Tree], Any]:
     listed, about, payload = _opened(data)
-    most = min(MOST, max(FEW, EACH * len(data))) if most is None else most
+    most = _most(len(data)) if most is None else most
     leaves: dict[str, np.ndarray] = {}
     total, at = 0, 0
     for name, dtype, shape, form, kind, size in listed:
@@ -175,6 +178,13 @@ def _decoded(data: bytes, most: int | None) -> tuple[dict[str, Tree], Any]:
         leaves[name] = tensors.decode(part, shape, DTYPES[dtype], form, kind)
     sound(at == len(payload), "it goes on after its end")
     return _nested(leaves), about
+
+
+def _most(size: int) -> int:
+    """How many numbers a file of so many bytes may hold, whoever made it."""
+    memory = machine_memory()
+    there = MOST if memory is None else max(FEW, 8 * size, memory // TAKES)
+    return min(MOST, max(FEW, EACH * size), there)
 
 
 def _opened(data: bytes) -> tuple[list[Any], Any, bytes]:

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 from calls import refused
-from hostile import changed, damaged, kdz, one_tensor, parts, read
+from hostile import changed, constant, damaged, kdz, one_tensor, parts, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_jax.datasets import DATASETS, Data
-from kd_jax.encode import decoded, encoded, entries
+from kd_jax.encode import container, decoded, encoded, entries
 from kd_jax.encode.bits import Damaged, Reader
 from kd_jax.encode.entries import Grid
 from kd_jax.encode.network import NESTED, About, Loaded, load, plain
@@ -254,6 +254,23 @@ def test_a_number_everywhere_has_to_be_asked_for():
         decoded(data)
     (found,) = named_leaves(decoded(data, 3_000_000)[0]).values()
     assert (found == 1).all()
+
+
+def test_no_more_numbers_are_decoded_than_there_is_memory_for(monkeypatch):
+    """A file of a mebibyte may say that it holds 2^30, and decoding takes 50 bytes for each."""
+    monkeypatch.setattr(container, "machine_memory", lambda: 1 << 30)
+    data = one_tensor([1 << 25], data=constant("float32") + bytes(1 << 15))
+    with pytest.raises(UsageError, match="more than 21,474,836: say --most 33554432 if"):
+        decoded(data)
+    monkeypatch.setattr(container, "machine_memory", lambda: None)
+    assert container._most(len(data)) >= 1 << 25
+
+
+def test_numbers_that_have_a_bit_each_are_decoded_whatever_the_memory(monkeypatch):
+    monkeypatch.setattr(container, "machine_memory", lambda: 1)
+    assert container._most(1 << 10) == container.FEW
+    assert container._most(1 << 20) == 1 << 23
+    assert container._most(1 << 40) == container.MOST
 
 
 def test_of_a_network_of_zeros_the_encoder_makes_a_file():
