@@ -1,5 +1,6 @@
 """When the masks of a stage change, to how much, and how they are cut."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from kd_jax.config import Prune, Stage
 from kd_jax.errors import require
-from kd_jax.prune import DNS, Learned, allocate
+from kd_jax.prune import DNS, Granularity, Learned, allocate
 from kd_jax.prune import masks as masks_lib
 from kd_jax.prune.schedule import Action, Event
 from kd_jax.quantize.network import QUANTISED
@@ -72,9 +73,12 @@ def _layers(stage: Prune, state: TrainState) -> tuple[Shapes, Alive]:
     active = masks_lib.among(state.masks, one, stage.include, stage.exclude, structure.fits)
     layers = named_leaves(active)
     shapes = {name: mask.shape[1:] for name, mask in layers.items()}
-    # One program: of each layer by itself there are several.
-    alive = jax.jit(lambda layers: {n: jax.vmap(structure.alive)(m) for n, m in layers.items()})
-    return shapes, {name: np.asarray(counts) for name, counts in alive(layers).items()}
+    return shapes, {name: np.asarray(counts) for name, counts in _alive(structure, layers).items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)  # one program, not several for each layer
+def _alive(structure: Granularity, layers: dict[str, Array]) -> dict[str, Array]:
+    return {name: jax.vmap(structure.alive)(mask) for name, mask in layers.items()}
 
 
 def _targets(
