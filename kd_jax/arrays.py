@@ -4,9 +4,11 @@ folder of Orbax can be expected to hold, and whether it can be read at all."""
 import errno
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from kd_jax.errors import UsageError, of_disk, reason
+from kd_jax.halves import beside
 
 CHECK = "checksum"  # among the words of a file, which safetensors calls its metadata
 # Bytes of arrays that are always fine, and so many for each byte of their files. Zeros take next to
@@ -27,11 +30,20 @@ AT_ONCE = 1 << 20  # bytes that are read
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], words: Mapping[str, str] = {}) -> None:
-    """Writes a whole file or nothing of it."""
+    """Writes a whole file or nothing of it. Raises OSError where a disk is in the way."""
     found = {name: np.asarray(x, order="C") for name, x in arrays.items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(found, partial, {**words, CHECK: _checksum(found)})
-    os.replace(partial, path)
+    partial = beside(path)
+    try:
+        save_file(found, partial, {**words, CHECK: _checksum(found)})
+        os.replace(partial, path)
+    except SafetensorError as error:  # of which a number alone tells what the disk said
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+    finally:
+        with suppress(OSError):  # where it failed, what is there of it goes
+            partial.unlink(missing_ok=True)
 
 
 def read(path: Path, fix: str) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from kd_jax.arrays import crc
+from kd_jax.halves import clear
 from kd_jax.jsons import parsed
 
 
@@ -52,6 +53,7 @@ def save(name: str, arrays: dict[str, np.ndarray]) -> None:
         for field, x in arrays.items():
             _replace(_path(name, f"{field}.npy"), lambda f, x=x: np.save(f, x, allow_pickle=False))
         _replace(_path(name, "checksums.json"), lambda f: f.write(checksums.encode()))
+        clear(cache_dir(), "*.tmp")
     except OSError:
         return
 

@@ -27,6 +27,7 @@ from kd_jax import hosts, tree
 from kd_jax.data import Split
 from kd_jax.errors import UsageError, reason, require, shortened
 from kd_jax.forward import Model
+from kd_jax.halves import clear
 from kd_jax.jsons import parsed
 from kd_jax.platform import equations
 from kd_jax.program import Program
@@ -96,6 +97,7 @@ class Replay:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, what)
+        clear(self.folder)
 
     def _identity(self, path: Path) -> dict[str, Any]:
         try:

@@ -2,15 +2,13 @@
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from kd_jax import hosts, jsons
-
-HALF = f"*.[0-9]*-{8 * '[0-9a-f]'}.partial"  # names of files that are not whole
+from kd_jax.halves import HALF, beside
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,14 +27,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextmanager
 def whole(path: Path, first: bool = False) -> Iterator[Path]:
-    """A path beside `path` to write a file to, which is then put there. It is nobody else's: others
-    may be writing the same file, and one that another process puts in place is gone.
+    """A path beside `path` to write a file to, which is then put there; see `beside`.
 
     Args:
       first: what somebody has put there meanwhile stays.
     """
-    # Not by the process alone: those of two machines may have the same number.
-    own = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    own = beside(path)
     try:
         yield own
         if not first or not _linked(own, path):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rooms from upstream to downstream. A file may import from the lines above its own; within a
 # line, files don't know each other, but for those of one package.
 FLOW = """
-errors tree randomness batch units hlo platform stopping checksums packing jsons
+errors halves tree randomness batch units hlo platform stopping checksums packing jsons
 convolution datasets values typed chips traffic arrays regular opening
 products
 splits stream sources cache hosts synthetic versions

@@ -3,9 +3,12 @@
 import errno
 import os
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
 
-from kd_jax import writing
+from kd_jax import arrays, cache, halves, writing
+from kd_jax.replay import Replay
 
 
 def meanwhile(monkeypatch, name, happens):
@@ -89,3 +92,84 @@ def test_what_killed_writers_have_left_goes_and_nothing_else(tmp_path):
         half.write_text("{")
     writing.tidy(tmp_path)
     assert {*tmp_path.rglob("*")} == others | {tmp_path / "config.json"}
+
+
+# Arrays, and folders that many share ---------------------------------------------------------
+
+ARRAYS = {"x": np.arange(3.0)}
+
+
+@pytest.mark.parametrize(
+    ("raised", "found", "said"),
+    [
+        (KeyboardInterrupt("now"), KeyboardInterrupt, "now"),
+        (SafetensorError("of another kind"), SafetensorError, "another kind"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
+            OSError,
+            "No space left on device: '.*/a'",
+        ),
+    ],
+)
+def test_arrays_that_fail_to_be_written_leave_nothing_and_say_what_the_disk_said(
+    tmp_path, monkeypatch, raised, found, said
+):
+    arrays.write(tmp_path / "a", ARRAYS)
+
+    def fail(given, path, words):
+        path.write_bytes(b"half")
+        raise raised
+
+    monkeypatch.setattr(arrays, "save_file", fail)
+    with pytest.raises(found, match=said):
+        arrays.write(tmp_path / "a", {"x": np.zeros(9)})
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    assert arrays.read(tmp_path / "a", "").keys() == ARRAYS.keys()
+
+
+def test_arrays_that_a_kill_leaves_half_written_are_taken_away(tmp_path, monkeypatch):
+    left = []
+    monkeypatch.setattr(arrays, "save_file", lambda given, path, words: left.append(path))
+    with pytest.raises(FileNotFoundError):
+        arrays.write(tmp_path / "a", ARRAYS)
+    left[0].write_bytes(b"half")
+    writing.tidy(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def aged(path, days):
+    path.write_bytes(b"half")
+    then = path.parent.stat().st_mtime - 86_400 * days
+    os.utime(path, (then, then))
+    return path
+
+
+def test_of_folders_that_are_shared_only_what_is_old_is_taken_away(tmp_path, monkeypatch):
+    replay = Replay(tmp_path, {"teacher": "me"}, "float32").folder
+    old, new, epoch = (
+        aged(halves.beside(replay / "epoch-00001.array_record"), 1.1),
+        aged(halves.beside(replay / "epoch-00002.array_record"), 0.9),
+        aged(replay / "epoch-00003.array_record", 9),
+    )
+    Replay(tmp_path, {"teacher": "me"}, "float32")
+    assert {*replay.iterdir()} == {new, epoch, replay / "identity.json"}
+    assert not old.exists()
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.save("it", ARRAYS)
+    folder = cache.cache_dir()
+    old, new = aged(folder / "it.x.npyabc.tmp", 1.1), aged(folder / "it.x.npydef.tmp", 0.9)
+    other = aged(folder / "it.y.npy", 9)
+    cache.save("it", ARRAYS)
+    assert not old.exists()
+    assert new.exists()
+    assert other.exists()
+
+
+def test_a_folder_that_can_not_be_cleared_is_nobodys_trouble(tmp_path):
+    halves.clear(tmp_path / "nowhere")
+    aged(tmp_path / "a.1-00000000.partial", 9).unlink()
+    (tmp_path / "a.1-00000000.partial").mkdir()
+    os.utime(tmp_path / "a.1-00000000.partial", (0, 0))
+    halves.clear(tmp_path)
+    assert (tmp_path / "a.1-00000000.partial").is_dir()
