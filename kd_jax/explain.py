@@ -107,7 +107,7 @@ def _of_masks(run: Run, stage: str, description: Prune, batches: int) -> Curves:
     kept, losses = jax.device_get(scan(ready.settings, ready.seeds, state, ready.resident))
     names = [*named_leaves(program.active(state.masks, state.params))]
     ended = named_leaves(run.network(stage, seeds).masks)
-    chosen = np.array([1 - float(np.mean(ended[name])) for name in names])
+    chosen = np.array([1 - float(np.asarray(ended[name]).mean()) for name in names])
     return Curves(stage, names, *_mean(kept, losses), chosen)
 
 

@@ -89,7 +89,8 @@ def _rows(eqn: Any) -> int:
 def macs_nonzero(found: list[Product], params: Any, total: int) -> int:
     """Multiply-accumulates without those of zero weights, of so many in all."""
     leaves = jax.device_get(named_leaves(params))
-    kept = {name: np.count_nonzero(leaf) / leaf.size for name, leaf in leaves.items()}
+    # None of what has no entries is zero, as none of it is multiplied.
+    kept = {name: np.count_nonzero(x) / x.size if x.size else 1.0 for name, x in leaves.items()}
     return total - round(sum(product.macs * (1 - kept[product.name]) for product in found))
 
 

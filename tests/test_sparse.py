@@ -97,6 +97,12 @@ def test_macs_of_what_is_not_zero():
     assert found == total - 2 * 4 * 20  # four of sixteen rows
 
 
+def test_a_leaf_of_no_entries_takes_no_macs():
+    params = {"none": jnp.zeros((0, 4)), "half": jnp.array([[1.0, 0.0]])}
+    found = [sparse.Product("none", 0, 1), sparse.Product("half", 10, 1)]
+    assert sparse.macs_nonzero(found, params, 12) == 7
+
+
 def test_only_what_is_faster_is_sparse(monkeypatch):
     model, shape = MODELS_HERE["mlp"]
     variables, x = network(model, shape)
