@@ -1,6 +1,6 @@
 """TensorBoard-readable logs, written as training goes."""
 
-import socket
+import platform
 import struct
 import time
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class TensorBoard:
 
     def begin(self, stage: str, steps: int, done: int) -> None:
         # The step: a file is named by its second, and two of the same second must not be one.
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{done}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{platform.node()}.{done}"
         self._files = [self.folder / run / name for run in self.runs]
         version = Event(file_version="brain.Event:2")
         # What was logged after the step that is resumed from is hidden, and logged again.
