@@ -35,8 +35,8 @@ class Cut:
 
     def write(self, model: Model, shape: tuple[int, ...], network: Snapshot, kept: Kept) -> None:
         """Keeps it. The widths come last: with them it is known."""
-        first = row(network.variables, 0), row(kept, 0)
-        widths = shrink(model, first[0], traced(model, shape), first[1])[2]
+        variables, first = row((network.variables, kept), 0)
+        widths = shrink(model, variables, traced(model, shape), first)[2]
         if hosts.first():
             self.folder.mkdir(parents=True, exist_ok=True)
             units = {name: np.asarray(k, np.int32) for name, k in kept.items()}

@@ -224,16 +224,12 @@ def _found(
         return mean({**network.variables, "params": map_named(put, network.params)})
 
     loss = {name: {bits: alone(name, bits) for bits in choices} for name in names}
-    room = stage.size * size.dense_bytes(*_first((network.params, network.collections)))
-    first = {name: _first(w) for name, w in weights.items()}
+    room = stage.size * size.dense_bytes(*row((network.params, network.collections), 0))
+    first = row(weights, 0)
     others = {name: w for name, w in first.items() if name not in names}
-    rest = size.dense_bytes(others, _first(network.collections))
+    rest = size.dense_bytes(others, row(network.collections, 0))
     sizes = {name: {bits: _stored(stage, first[name], bits) for bits in choices} for name in names}
     return mixed(loss, sizes, room - rest)
-
-
-def _first(tree: Any) -> Any:
-    return row(tree, 0)
 
 
 def _stored(stage: Quantize, w: Array, bits: int) -> int:
