@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from kd_jax import arrays as files
 from kd_jax import history, hosts, jsons, packing, tree, versions
@@ -93,6 +92,8 @@ class Store(Waypoints):
         }
         # Orbax can't hold an empty tree, and reads dictionaries back as they were.
         arrays = {name: part for name, part in arrays.items() if jax.tree.leaves(part)}
+        import orbax.checkpoint as ocp  # here: it takes half a second to import
+
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.folder / "final", arrays, force=True)
         facts = facts | {CHECK: checksums(arrays)} | versions.note()
@@ -154,6 +155,8 @@ class Store(Waypoints):
         return Snapshot(params, arrays.get("collections", {}), named)
 
     def _final(self) -> dict[str, Any]:
+        import orbax.checkpoint as ocp
+
         home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.metadata(self.folder / "final").item_metadata.tree

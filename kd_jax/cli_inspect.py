@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kd_jax import figures, pipeline
+from kd_jax import pipeline
 from kd_jax.checks import example_shape
 from kd_jax.cli_experiment import Preset, read
 from kd_jax.errors import require, shortened
@@ -93,6 +92,10 @@ def each(structure: Structure, group: Group) -> int:
 
 def draw(structure: Structure, path: Path, title: str) -> Path:
     """A bar a group, as long as it has units, with the parameters that each takes with it."""
+    import matplotlib  # here: it takes a while to import, and the table needs none
+
+    from kd_jax import figures
+
     groups = structure.groups
     with matplotlib.rc_context(figures.STYLE):
         figure, axes = figures.figure(1, 1, 1.2 + 0.22 * len(groups))

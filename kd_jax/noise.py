@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
 from kd_jax.errors import require
 from kd_jax.results import Results, Row
@@ -79,6 +78,8 @@ def gain(values: Sequence[float], others: Sequence[float]) -> Gain:
     if of.std is None:
         return Gain(of, better, None, None, None)
     error = of.std / math.sqrt(of.n)
+    from scipy import special  # here: it takes a while to import, and few compare
+
     reach = float(special.stdtrit(of.n - 1, (1 + CONFIDENCE) / 2)) * error
     return Gain(of, better, of.mean - reach, of.mean + reach, _p_value(of.mean, error, of.n))
 
@@ -86,6 +87,8 @@ def gain(values: Sequence[float], others: Sequence[float]) -> Gain:
 def _p_value(mean: float, error: float, n: int) -> float:
     if error == 0:  # the same difference for every seed
         return 1.0 if mean == 0 else 0.0
+    from scipy import special
+
     return 2 * float(special.stdtr(n - 1, -abs(mean) / error))
 
 

@@ -6,11 +6,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from kd_jax import arrays as files
 from kd_jax import hosts, jsons, packing, versions
@@ -18,6 +17,9 @@ from kd_jax.checksums import checksums
 from kd_jax.devices import memory
 from kd_jax.errors import UsageError
 from kd_jax.writing import write_json
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 CHECK = "checksums"  # beside the arrays of which they are
 LACKING = (MemoryError, jax.errors.JaxRuntimeError)  # of a machine, not of files
@@ -40,7 +42,9 @@ class Waypoints:
         self._manager: ocp.CheckpointManager | None = None
 
     @property
-    def manager(self) -> ocp.CheckpointManager:
+    def manager(self) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp  # here: it takes half a second to import
+
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
             self._manager = ocp.CheckpointManager(
@@ -52,6 +56,8 @@ class Waypoints:
 
     def save(self, step: int, carry: Any) -> None:
         """Begins to write a tree of arrays, masks as bits; returns once these may be donated."""
+        import orbax.checkpoint as ocp
+
         arrays = packing.packed(packing.numbered(carry))
         arrays[CHECK] = checksums(arrays)
         # Before it is there: no checkpoint is without its note. Not as Orbax's own metadata, which
@@ -71,6 +77,8 @@ class Waypoints:
           UsageError: they are of another version of kd_jax, and of no use to this one; or the disk
             can't be read, and nothing is deleted.
         """
+        import orbax.checkpoint as ocp
+
         numbered = packing.numbered(carry)
         form = jax.tree.map(packing.form, numbered)
         form[CHECK] = np.zeros(len(form), np.uint32)

@@ -51,3 +51,10 @@ def test_compiling_is_counted():
     jax.jit(lambda x: jnp.cos(x) + 17)(jnp.ones(3))
     assert startup.compile_seconds() > before
     assert startup.since_start() > 0
+
+
+def test_what_takes_long_to_import_waits_until_it_is_needed():
+    heavy = {"matplotlib", "orbax.checkpoint", "scipy", "grain", "tensorflow_datasets", "onnx"}
+    program = f"import kd_jax.cli, sys; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "")
