@@ -152,13 +152,16 @@ def _gain(other: str) -> Callable[[Results, Row], Cell]:
 
 
 def _step(other: str) -> Callable[[Results, Row], Cell]:
-    """In brackets, how many times that of another network's training."""
+    """In brackets, how many times that of another network's training on the same kind of device."""
 
     def cell(run: Results, row: Row) -> Cell:
         if row.step_ms is None:
             return Cell()
-        base = run.row(other).step_ms if other in (row.compared_with or ()) else None
-        times = (ratio(row.step_ms / base),) if base else ()
+        times = ()
+        if other in (row.compared_with or ()):
+            base = run.row(other)
+            if base.step_ms and base.trained_on == row.trained_on:
+                times = (ratio(row.step_ms / base.step_ms),)
         return Cell(significant(row.step_ms), extras=times)
 
     return cell

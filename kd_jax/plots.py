@@ -56,7 +56,8 @@ def save_sizes(folder: Path, results: Sequence[Results]) -> Path:
         _bytes_axis(ax, [x for x, _ in drawn])
         _accuracy_axis(ax)
         seeds = {len(run.seeds) for run in results}
-        ax.set_title(_title("Accuracy against size", seeds, "mean ± standard deviation"))
+        title = figures.title("Accuracy against size", seeds, "mean ± standard deviation")
+        ax.set_title(title)
         figure.canvas.draw()  # the layout has to be known before labels are put where there is room
         colours = [figures.dark(figures.colour(i)) for i in range(len(points))]
         place_labels(ax, drawn, names(results), colours)
@@ -106,17 +107,8 @@ def _bytes_axis(axes: Axes, sizes: Sequence[float]) -> None:
     low, high = math.log10(min(sizes)), math.log10(max(sizes))
     room = max(0.12 * (high - low), 0.15)
     axes.set_xlim(10 ** (low - room), 10 ** (high + room))
-    ticks = FuncFormatter(lambda x, _: amount(x, "B", digits=1))
-    axes.xaxis.set_major_formatter(ticks)
-    axes.xaxis.set_minor_formatter(NullFormatter() if high - low > 1 else ticks)
+    figures.log_ticks(axes, lambda x: amount(x, "B", digits=1))
     axes.set_xlabel("stored size (logarithmic)")
-
-
-def _title(title: str, seeds: set[int], shown: str) -> str:
-    """With what is shown of the seeds, whose number is one of `seeds`."""
-    if seeds == {1}:
-        return f"{title} (one seed)"
-    return f"{title} ({shown} of {seeds.pop() if len(seeds) == 1 else 'all'} seeds)"
 
 
 # Training curves --------------------------------------------------------------------------------
@@ -153,7 +145,7 @@ def save_training(folder: Path, histories: Histories, labels: dict[str, str] | N
         axes[-1, 0].set_xlabel("epoch of the stage")
         axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         seeds = {len(values) for record in every for values in record["train"].values()}
-        axes[0, 0].set_title(_title("Training", seeds, "mean and range"))
+        axes[0, 0].set_title(figures.title("Training", seeds, "mean and range"))
         columns = figures.legend_columns(names)
         figure.legend(axes[0, 0].lines, names, loc="outside lower center", ncols=columns)
         return figures.save(figure, Path(folder) / "training.png")

@@ -7,7 +7,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from kd_jax import figures
 from kd_jax.noise import summary
@@ -72,8 +71,8 @@ def save_pareto(folder: Path, results: Sequence[Results], names: Sequence[str]) 
         for ax in axes[:, 0]:
             ax.set_ylabel("test accuracy, %")
         seeds = {len(run.seeds) for run in results}
-        of = f"mean ± std of {seeds.pop()} seeds" if seeds > {1} else "mean ± std of the seeds"
-        figure.suptitle(f"Accuracy against cost ({of}); the line joins what nothing beats")
+        title = figures.title("Accuracy against cost", seeds, "mean ± std")
+        figure.suptitle(f"{title}; the line joins what nothing beats")
         handles = axes[0, 0].containers
         columns = figures.legend_columns(names)
         figure.legend(handles, names, loc="outside lower center", ncols=columns)
@@ -97,8 +96,5 @@ def _panel(ax: Axes, rows: Sequence[Row], cost: Cost) -> None:
     best = [points[i] for i in frontier(points)]
     ax.plot(*np.transpose(best), color=figures.GREY, linewidth=1, zorder=0)
     ax.set_xscale("log")
-    ticks = FuncFormatter(lambda x, _: cost.write(x))
-    ax.xaxis.set_major_formatter(ticks)
-    low, high = ax.get_xlim()
-    ax.xaxis.set_minor_formatter(NullFormatter() if high > 10 * low else ticks)
+    figures.log_ticks(ax, cost.write)
     ax.set_xlabel(f"{cost.words} (logarithmic)")
