@@ -1,10 +1,11 @@
-"""Puts a finished run into the docs: `python docs/publish.py RUN`; without RUN, makes anew what is
-made of what the docs have.
+"""Puts finished runs into the docs: `python docs/publish.py RUN ...`; without RUN, makes anew what
+is made of what the docs have.
 
 Copies its results, table and plots to docs/EXPERIMENT/, and writes the table into the README
-between the marks of that experiment, if it has them. What `reproduce` found of published figures
-goes, for all experiments in the docs, into docs/results.md and the README. So no number in the docs
-is typed by hand.
+between the marks of that experiment, if it has them. Of several runs, the last one's folder gets
+the plot of all their networks' accuracy against what they cost. What `reproduce` found of published
+figures goes, for all experiments in the docs, into docs/results.md and the README. So no number in
+the docs is typed by hand.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_jax import cli, notes, published, report, reproduction, tables
+from kd_jax import cli, notes, plots, plots_pareto, published, report, reproduction, tables
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +34,8 @@ def readme_table(results: Results) -> str:
     machine = results.environment
     where = f"{machine.cpu}, {machine.threads} of {machine.cores} cores"
     where = f"{where}; Python {machine.python}, jax {machine.jax}"
-    seeds = f"mean ± standard deviation of {len(results.seeds)} seeds"
+    several = len(results.seeds) > 1
+    seeds = f"mean ± standard deviation of {len(results.seeds)} seeds" if several else "one seed"
     trained = "".join(f"; trained on {place}" for place in results.elsewhere)
     made = f"{seeds}; {where}{trained}; `{results.command}` in {results.seconds:.0f} s"
     return "\n\n".join((table, *notes.delivered([results]), made))
@@ -83,11 +85,14 @@ def papers_table(found: Sequence[reproduction.Reproduction]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def main(run: Path | None) -> None:
+def main(runs: Sequence[Path]) -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    if run is not None:
+    for run in runs:
         text = with_run(text, run)
+    if len(runs) > 1:
+        of = report.read(runs)
+        plots_pareto.save_pareto(ROOT / "docs" / of[-1].experiment, of, plots.names(of))
     found = reproductions(ROOT / "docs")
     (ROOT / "docs" / "results.md").write_text(results_page(found), encoding="utf-8")
     path.write_text(with_table(text, PAPERS, papers_table(found)), encoding="utf-8")
@@ -105,4 +110,4 @@ def with_run(readme: str, run: Path) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else None)
+    main([Path(run) for run in sys.argv[1:]])

@@ -189,9 +189,10 @@ def notes(found: Reproduction) -> list[str]:
     """What is to be known beside the table."""
     here, data = found.environment, found.data
     seeds = ", ".join(map(str, found.seeds))
+    of = f"mean ± standard deviation of seeds {seeds}" if "," in seeds else f"seed {seeds} alone"
     return [
         *([found.remark] if found.remark else []),
-        f"Ours: mean ± standard deviation of seeds {seeds}, on {data.test:,} test examples of "
+        f"Ours: {of}, on {data.test:,} test examples of "
         f"{data.name}{f' ({data.note})' if data.note else ''}, read once, after training. Cost: of "
         "training that stage alone, all seeds, without those that it starts or learns from.",
         f"Made in {duration(found.seconds)} by `{found.command}`; jax {here.jax}, Python "
