@@ -7,35 +7,14 @@ import shlex
 import signal
 import sys
 from contextlib import closing
-from pathlib import Path
 from types import ModuleType
 
 from rich.console import Console
 
 import experiments
-from kd_jax import (
-    cli_encode,
-    cli_evaluate,
-    cli_explain,
-    cli_export,
-    cli_inspect,
-    cli_latency,
-    cli_list,
-    cli_plan,
-    cli_reproduce,
-    cli_run,
-    extensions,
-    hosts,
-    locks,
-    report,
-    stopping,
-    tables,
-    values,
-)
-from kd_jax.bench import command as bench
+from kd_jax import extensions, hosts, stopping, values
 from kd_jax.config import Experiment
 from kd_jax.errors import UsageError, did_you_mean, trouble
-from kd_jax.progress import Screen
 from kd_jax.published import Figure
 from kd_jax.startup import keep_programs, keep_quiet
 
@@ -75,13 +54,13 @@ def main(arguments: list[str]) -> int:
     verbs = {
         "run": _run,
         "reproduce": _reproduce,
-        "plan": lambda words, console: cli_plan.main(words, console, names(), preset),
-        "inspect": lambda words, console: cli_inspect.main(words, console, names(), preset),
+        "plan": _plan,
+        "inspect": _inspect,
         "explain": _explain,
         "encode": _encode,
         "export": _export,
-        "latency": cli_latency.main,
-        "list": lambda words, console: cli_list.main(words, console, names()),
+        "latency": _latency,
+        "list": _list,
         "evaluate": _evaluate,
         "report": _report,
         "bench": _bench,
@@ -163,13 +142,45 @@ def published(name: str) -> tuple[tuple[Figure, ...], str]:
     return tuple(getattr(found, "PUBLISHED", ())), getattr(found, "REMARK", "")
 
 
+# Each verb imports what it alone needs: to import all of them takes as long again as to refuse a
+# mistaken flag.
+
+
 def _run(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_run
+
     cli_run.main(arguments, _command("run", arguments), console, names(), preset)
 
 
 def _reproduce(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_reproduce
+
     command = _command("reproduce", arguments)
     cli_reproduce.main(arguments, command, console, names(), preset, published)
+
+
+def _plan(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_plan
+
+    cli_plan.main(arguments, console, names(), preset)
+
+
+def _inspect(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_inspect
+
+    cli_inspect.main(arguments, console, names(), preset)
+
+
+def _latency(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_latency
+
+    cli_latency.main(arguments, console)
+
+
+def _list(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_list
+
+    cli_list.main(arguments, console, names())
 
 
 def _options(
@@ -197,41 +208,40 @@ def _options(
 
 
 def _evaluate(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_evaluate
+
     words, options = _options(arguments, cli_evaluate.HELP, cli_evaluate.OWN)
     cli_evaluate.main(words, options, _command("evaluate", arguments), console)
 
 
 def _report(arguments: list[str], console: Console) -> None:
-    usage = (
-        "usage: python run.py report RUN [RUN ...] [--out FOLDER]\n\n"
-        "Shows the results of one or several runs in one table. Writes table.md, table.csv, "
-        "table.json and\nplots: into the run's own folder, or for several runs into --out "
-        "(default: report)."
-    )
-    words, options = _options(arguments, usage, ("--out",))
-    folders = [*{Path(word).resolve(): Path(word) for word in words}.values()]  # each but once
-    results = report.read(folders)
-    default = folders[0] if len(folders) == 1 else Path("report")
-    out = Path(options.get("--out", default))
-    with locks.around(out):
-        report.write_report(out, results, folders)
-    tables.show(results, console)
-    Screen(console).line(f"table and plots: {out}")
+    from kd_jax import cli_report
+
+    cli_report.main(*_options(arguments, cli_report.HELP, cli_report.OWN), console)
 
 
 def _explain(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_explain
+
     cli_explain.main(*_options(arguments, cli_explain.HELP, cli_explain.OWN), console)
 
 
 def _encode(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_encode
+
     cli_encode.main(*_options(arguments, cli_encode.HELP, cli_encode.OWN), console)
 
 
 def _export(arguments: list[str], console: Console) -> None:
+    from kd_jax import cli_export
+
     cli_export.main(arguments, console, _command("export", arguments))
 
 
 def _bench(arguments: list[str], console: Console) -> None:
+    from kd_jax.bench import command as bench
+    from kd_jax.progress import Screen
+
     words, options = _options(arguments, bench.usage(), bench.FLAGS, needs_run=False)
     with closing(Screen(console)) as screen:
         bench.run(words, options, console, screen.note)

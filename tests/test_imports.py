@@ -76,7 +76,7 @@ plots_explain
 summary report progress bench plan_table
 cli_experiment cli_list cli_run
 cli_reproduce
-cli_plan cli_inspect cli_explain cli_encode cli_evaluate cli_export cli_latency
+cli_plan cli_inspect cli_explain cli_encode cli_evaluate cli_export cli_latency cli_report
 cli
 """
 RANK = {room: rank for rank, line in enumerate(FLOW.split("\n")) for room in line.split()}
