@@ -1,6 +1,6 @@
-"""A run as a process that may be killed: `python killed_run.py FOLDER few|all|together`, of a few
-stages and one seed, of all kinds of stages and two seeds one after another, or of two seeds and two
-settings in one program.
+"""A run as a process that may be killed: `python killed_run.py FOLDER few|all|together|streamed`,
+of a few stages and one seed, of all kinds of stages and two seeds one after another, with the file
+that it delivers, of two seeds and two settings in one program, or of a set that is read on the way.
 
 Says "go" once it trains. Beside each stage's network it leaves the checksums of all that was
 trained: parameters, masks, moments, averages.
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import tiny_tfds
 from tiny_experiment import tiny
 
-from kd_jax import checksums, locks, pieces, pipeline, report, stages, summary
+from kd_jax import checksums, delivery, locks, pieces, pipeline, report, stages, summary
 from kd_jax.augment import Augment
-from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shrink, Train
+from kd_jax.config import Distill, Experiment, Fuse, Gate, Prune, Quantize, Shift, Shrink, Train
+from kd_jax.datasets import Data
 from kd_jax.distill import CRD, KD
 from kd_jax.loop import Silent
 from kd_jax.optim import Optim
@@ -36,6 +38,8 @@ STAGES: dict[str, Train] = {
     "gated": Gate(start="distill", amount=0.5, **SHORT),
     "coarse": Quantize(start="surgery", values="codebook", bits=3, **SHORT),
     "both": Fuse(of=("distill", "surgery")),
+    "shifted": Shift(start="distill", classes=(3,), batch=16),
+    "tuned": Shift(start="distill", classes=(7, 8), by=0.5, **SHORT),
 }
 
 
@@ -47,13 +51,22 @@ TOGETHER: dict[str, Train] = {
     "distill": Distill(terms={"kd": KD(), "crd": CRD(negatives=8)}, **ADAM),
     "pruned": Prune(start="distill", sparsity=0.7, criterion=SNIP(), schedule=Cubic(), **ADAM),
 }
-SETS = {"few": (FEW, 1), "all": (STAGES, 2), "together": (TOGETHER, 2)}
+STREAMED: dict[str, Train] = {
+    "train": Train(model="teacher", **SHORT),
+    "distill": Distill(augment=Augment(crop=1, flip=True), **SHORT),
+    "pruned": Prune(start="distill", sparsity=0.7, schedule=Cubic(), **SHORT),
+}
+SETS = {"few": (FEW, 1), "all": (STAGES, 2), "together": (TOGETHER, 2), "streamed": (STREAMED, 1)}
 
 
 def experiment(folder: Path, which: str) -> Experiment:
     """Checkpoints come as often as they can be written."""
     chosen, seeds = SETS[which]
     given: dict[str, Any] = {"out": str(folder), "checkpoint_seconds": 1e-3}
+    if which == "all":
+        given["deliver"] = "coarse"
+    if which == "streamed":
+        given["data"] = Data(name="tiny", dir=str(folder / "sets"), memory_mb=0)
     if which == "together":
         given["sweep"] = ("distill.optim.learning-rate=0.003,0.01",)
     return tiny(stages=chosen, seeds=seeds, together=which == "together", **given)
@@ -80,12 +93,17 @@ def main(folder: Path, which: str) -> None:
         return state
 
     stages.fit = fit
+    if which == "streamed" and not (folder / "run").exists():
+        images, labels = tiny_tfds.random_images(160), [i % 3 for i in range(160)]
+        tiny_tfds.write(folder / "sets", "tiny", dict.fromkeys(("train", "test"), (images, labels)))
     given = experiment(folder, which)
     run = pipeline.prepare(given, folder / "run", Silent())
     pipeline.claim(given, run.folder)
     with locks.held(run.folder) as alone:
         pipeline.train(run, Go(), alone)
         results = summary.summarise(run, "a test", Silent())
+        if which == "all":
+            results = delivery.delivered(run, results, Silent())
         report.write(run.folder, results, summary.histories(run))
 
 

@@ -1,6 +1,7 @@
 """A run that is killed at any moment, any number of times, ends like one that nobody touched: all
 that was trained, to the bit, and all that is told of it."""
 
+import hashlib
 import json
 import os
 import random
@@ -46,6 +47,8 @@ def left(folder):
             found[name] = timeless(json.loads(path.read_text()))
         if path.name == "history.jsonl":
             found[name] = path.read_text()
+        if path.suffix == ".kdz":
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -109,9 +112,17 @@ def test_a_run_killed_a_few_times_ends_like_one_that_nobody_touched(tmp_path, pr
 
 @pytest.mark.slow
 def test_a_hundred_kills_over_all_stages_change_nothing(tmp_path, programs):
-    assert len(states(check(tmp_path, "all", programs, 100, seed=2))) == 16  # 8 stages, 2 seeds
+    whole = check(tmp_path, "all", programs, 100, seed=2)
+    assert len(states(whole)) == 20  # 10 stages that leave a state, 2 seeds
+    assert [name for name in whole if name.endswith(".kdz")] == ["run/encoded/coarse-seed-0.kdz"]
+    assert whole["run/results.json"]["delivered"]["file"] == "encoded/coarse-seed-0.kdz"
 
 
 @pytest.mark.slow
 def test_kills_of_seeds_and_settings_in_one_program_change_nothing(tmp_path, programs):
     assert len(states(check(tmp_path, "together", programs, 40, seed=3))) == 3
+
+
+@pytest.mark.slow
+def test_kills_while_data_are_read_on_the_way_change_nothing(tmp_path, programs):
+    assert len(states(check(tmp_path, "streamed", programs, 30, seed=4))) == 3
