@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kd_jax import cli, notes, plots, plots_pareto, published, report, reproduction, tables
+from kd_jax.data import ANEW
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,9 +80,11 @@ def papers_table(found: Sequence[reproduction.Reproduction]) -> str:
     places = [reproduction.HEAD.index(name) for name in names]
     rows = [["experiment", *names], ["---", "---", *["---:"] * 3, "---"]]
     for one in found:
+        altered = f" ({ANEW.partition(',')[0]})" if ANEW in one.data.note else ""
+        name = f"`{one.experiment}`{altered}"
         for figure in one.figures:
             cells = reproduction.cells(figure)
-            rows.append([f"`{one.experiment}`", *(cells[i] for i in places)])
+            rows.append([name, *(cells[i] for i in places)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
