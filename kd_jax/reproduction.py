@@ -189,7 +189,8 @@ def notes(found: Reproduction) -> list[str]:
     """What is to be known beside the table."""
     here, data = found.environment, found.data
     seeds = ", ".join(map(str, found.seeds))
-    of = f"mean ± standard deviation of seeds {seeds}" if "," in seeds else f"seed {seeds} alone"
+    several = len(found.seeds) > 1
+    of = f"mean ± standard deviation of seeds {seeds}" if several else f"seed {seeds} alone"
     return [
         *([found.remark] if found.remark else []),
         f"Ours: {of}, on {data.test:,} test examples of "

@@ -43,9 +43,9 @@ class Waypoints:
 
     @property
     def manager(self) -> "ocp.CheckpointManager":
-        import orbax.checkpoint as ocp  # here: it takes half a second to import
-
         if self._manager is None:
+            import orbax.checkpoint as ocp  # here: it takes half a second to import
+
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
             self._manager = ocp.CheckpointManager(
                 self.folder / "steps",
