@@ -10,9 +10,9 @@ https://arxiv.org/abs/1608.08710 (VGG-16 of full width: 93.25 % dense, 93.40 % w
 multiply-adds and 36 % of the parameters); Zhu, Gupta, "To prune, or not to prune", 2017,
 https://arxiv.org/abs/1710.01878 (the schedule of the weights).
 Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
-Cost: about four hours a seed on one core of an EPYC without AVX-512: the pruned networks 37 and 41
-minutes each, the shrunk ones 55, 17 and 15; the dense one and that of 98 % were trained on an H100,
-in 51 s and 7 s
+Cost: 2 h 45 min a seed on one core of an EPYC without AVX-512, with other work beside, for what is
+pruned to 90 and 95 % (37 and 41 minutes) and shrunk (55, 17 and 15); the dense network and that of
+98 % were trained on an H100, in 51 s and 7 s
 Command: python run.py reproduce cifar10_small_vgg
 Result: docs/cifar10_small_vgg, one seed, on images encoded anew as JPEG, so that no figure
 compares with a published one: 82.8 % dense; 82.3, 81.6 and 78.8 % with 10, 5 and 2 % of the
