@@ -27,7 +27,6 @@ from kd_jax.config import ROLES, Experiment
 from kd_jax.data import Dataset, load, outline
 from kd_jax.errors import UsageError, require
 from kd_jax.forward import Model, from_linen
-from kd_jax.logs import Several, Stopwatch, TensorBoard
 from kd_jax.loop import Reporter, Silent
 from kd_jax.runs import Run, Seeds, experiment_of, folder_of
 from kd_jax.serialize import sources, to_data
@@ -239,6 +238,9 @@ def _train_stage(run: Run, stage: str, seeds: Seeds, report: Reporter) -> None:
     model = run.teacher_model(stage)
     settings = [name.partition("/")[2] for name in members] if several else [""]
     curves = [f"seed-{seed}/{setting}".rstrip("/") for seed in seeds for setting in settings]
+    # Here: what writes TensorBoard's format is imported for that alone.
+    from kd_jax.logs import Several, Stopwatch, TensorBoard
+
     logs = [TensorBoard(store.folder / "tensorboard", curves, report), Stopwatch(store)]
     with run_checks.flags_of(run.flag(stage)):
         stages.run(
