@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 
 from kd_jax.batch import Batch
 from kd_jax.bench import CASES, Work, jax_side, process
@@ -31,7 +32,7 @@ WORKS = [
 ]
 
 
-@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.label)
+@pytest.mark.parametrize("work", slow_but(WORKS[1:2], WORKS), ids=lambda work: work.label)
 def test_a_row_compiles_with_its_first_step_alone(work, caplog):
     run, facts = jax_side.prepare(json.loads(json.dumps(request(work))))
     assert facts()["parameters"]["student"] == 64 * 4 + 4 + 4 * 10 + 10

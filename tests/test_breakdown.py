@@ -31,6 +31,7 @@ def _small_pieces(monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_too_large_is_named_with_the_step():
     said = (
         r"^optim.learning-rate 1e\+20: the loss is not finite any more, by hard, at step 2 of 8 "
@@ -89,6 +90,7 @@ def test_the_parameter_is_named():
         tiny_runs.fit(tiny_runs.TRAIN, root())
 
 
+@pytest.mark.slow
 def test_a_moment_that_is_too_large_is_named():
     """A gradient of some 1e22 is finite, its square is not: Adam would move that parameter no more,
     and nothing else would tell."""
@@ -134,6 +136,7 @@ def test_a_setting_that_is_lost_does_not_end_the_others():
     )
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_lost_ends_those_of_its_setting():
     start = tiny_runs.taught(2)[1]
     broken = jax.tree.map(lambda x: x.at[1].set(np.nan), start.params)

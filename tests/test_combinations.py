@@ -102,10 +102,9 @@ MIXED = [
     {"schedule": "one_shot", "criterion": "l0", "structure": "row"},
     {"schedule": "cubic", "criterion": "l0", "allocation": "erk"},
 ]
-# One for each kind of what a run keeps on its way, and of what changes its masks: the others differ
-# from these in a part that has tests of its own.
-FAST = ["iterative-snip", "lottery-taylor", "cyclic-random", "set", "sr_ste", "dns", "admm"]
-FAST += ["cubic-movement"]
+# One for each way in which masks change: the others differ from these in a part that has tests of
+# its own.
+FAST = ["iterative-snip", "set", "dns"]
 EACH = [
     pytest.param(names, id=named(names), marks=[pytest.mark.slow] * (named(names) not in FAST))
     for names in MIXED
@@ -154,7 +153,8 @@ def test_variants_are_what_each_is_alone():
             np.testing.assert_array_equal(a[index::2], b)
 
 
-@pytest.mark.parametrize("budget", [pytest.param("macs", marks=pytest.mark.slow), "bytes"])
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["macs", "bytes"])
 def test_a_budget_is_met_as_nearly_as_a_weight_allows(budget):
     given = stage(schedule="one_shot", allocation="sensitivity", budget=budget, sparsity=0.6)
     state, _ = tiny_runs.fit(given)

@@ -101,6 +101,7 @@ def read_results(path):
     return results.from_json(path.read_bytes(), str(path))
 
 
+@pytest.mark.slow
 def test_results_with_a_checksum_are_what_was_written_or_refused(tmp_path):
     rng, path = random.Random(0), tmp_path / "results.json"
     known = read_results(RESULTS / "digits" / "results.json")

@@ -74,7 +74,7 @@ class Counter(tiny_runs.Diary):
 
 @pytest.mark.parametrize(
     ("kind", "devices"),
-    [pytest.param("looped", 1, marks=pytest.mark.slow), ("looped", 4), ("sent", 1)],
+    [*(pytest.param("looped", n, marks=pytest.mark.slow) for n in (1, 4)), ("sent", 1)],
 )
 def test_a_stage_compiles_once(kind, devices, compilations, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)  # pieces of 2, 2 and then single steps
@@ -155,13 +155,13 @@ def test_convolutions_are_sent_step_by_step_on_a_cpu_and_the_rest_is_looped():
 LAYOUTS = [8, (8, 2), (2, 2)]  # the last: parameters alone are split
 
 
-def slow_but(fast, *values):
+def one_of_all(fast, *values):
     """Cases, of which one is in the fast tests."""
     cases = itertools.product(*values)
     return [pytest.param(*case, marks=[pytest.mark.slow] * (case != fast)) for case in cases]
 
 
-@pytest.mark.parametrize("layout", slow_but((8,), LAYOUTS))
+@pytest.mark.parametrize("layout", one_of_all((8,), LAYOUTS))
 def test_devices_distil_like_one(layout):
     # A normalised batch is the test: its mean and variance are of all parts together.
     one, many = (tiny_runs.fit(tiny_runs.DISTILL, tiny.convnet(), devices=n) for n in (1, layout))
@@ -172,7 +172,7 @@ def test_devices_distil_like_one(layout):
 
 @pytest.mark.parametrize(
     ("allocation", "layout"),
-    slow_but(("layer", (8, 2)), ("layer", "global", "threshold", "std"), LAYOUTS),
+    one_of_all(("layer", (8, 2)), ("layer", "global", "threshold", "std"), LAYOUTS),
 )
 def test_devices_prune_like_one(allocation, layout):
     threshold = {"threshold": 0.2, "std": 0.8}.get(allocation, 0.0)
@@ -205,7 +205,7 @@ def test_a_split_run_goes_on_where_it_was_stopped(tmp_path):
     assert not tiny.differences(state, whole)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_network_goes_on_on_other_devices(devices):
     model, network = tiny_runs.taught(2)
     many = jax.sharding.Mesh(jax.devices()[:4], ("data",))

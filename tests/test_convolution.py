@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from marks import slow_but
 
 from kd_jax import convolution
 from kd_jax.convolution import convolve
@@ -47,7 +48,11 @@ def pair(name):
     return by(convolve), by(lax.conv_general_dilated), operands
 
 
-@pytest.mark.parametrize("name", CASES)
+# One for each way in which they are computed.
+FEW = ["plain", "strides", "1x1", "small map", "each channel", "groups"]
+
+
+@pytest.mark.parametrize("name", slow_but(FEW, CASES))
 def test_numbers_and_gradients_are_those_of_lax(name):
     ours, theirs, operands = pair(name)
 
@@ -62,7 +67,7 @@ def test_numbers_and_gradients_are_those_of_lax(name):
     assert CASES[name][5] in str(jax.make_jaxpr(ours)(*operands))
 
 
-@pytest.mark.parametrize("name", ["plain", "strides", "1x1", "small map", "each channel", "groups"])
+@pytest.mark.parametrize("name", slow_but(["plain", "each channel"], FEW))
 def test_so_are_derivatives_forward_of_derivatives_and_of_many_networks(name):
     ours, theirs, (x, w) = pair(name)
 
@@ -85,7 +90,7 @@ def test_only_what_asks_for_a_gradient_by_the_kernel_pays_for_it():
     assert [count(jax.value_and_grad(loss, n)) for n in (0, 1, (0, 1))] == [2, 2, 3]
 
 
-@pytest.mark.parametrize("batch", [5, 6])  # the last part is smaller, or not
+@pytest.mark.parametrize("batch", slow_but([5], [5, 6]))
 def test_the_gradient_of_a_kernel_is_summed_over_parts_of_a_large_batch(monkeypatch, batch):
     def convolutions(high):  # other shapes each time: the rule is traced once for each
         x = jax.random.normal(jax.random.key(0), (batch, high, 6, 2))

@@ -33,6 +33,7 @@ def found(run):
     return delivery.delivered(run, said, Silent())
 
 
+@pytest.mark.slow
 def test_it_is_read_by_a_process_of_its_own_and_told_of(run, found):
     file = found.delivered
     path = run.folder / file.file

@@ -85,6 +85,7 @@ def test_where_all_seeds_are_cut_alike_they_must_be_the_same(tmp_path):
     assert (run.folder / "cut" / "widths.json").exists()
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_not_finished_is_not_taken(tmp_path):
     experiment = tiny(checkpoint_seconds=1e-3)
     with pytest.raises(KeyboardInterrupt):
@@ -97,6 +98,7 @@ def test_a_stage_that_is_not_finished_is_not_taken(tmp_path):
     assert not list(run.folder.rglob(f"*{earlier.HALF}"))
 
 
+@pytest.mark.slow
 def test_a_beginning_gives_way(first, tmp_path):
     experiment = changed(tiny(checkpoint_seconds=1e-3), "prune", ema=0.5)
     with pytest.raises(KeyboardInterrupt):

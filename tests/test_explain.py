@@ -71,6 +71,7 @@ def test_curves_of_layers_say_what_a_cut_costs(run):
     np.testing.assert_allclose(found.chosen, 0.5, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_curves_of_groups(run):
     found = explain.curves(run, "shrink")
     assert found.names == ["params/dense1/kernel:1", "params/dense2/kernel:1"]

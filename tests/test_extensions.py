@@ -63,6 +63,7 @@ def file(tmp_path):
     return write
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_someone_elses_loss_is_picked_by_a_flag(file, tmp_path, capsys):
     use, runs = ["--use", file(LOSS)], tmp_path / "runs"
     flags = "--distill.terms kd+margins --distill.terms.margins.power 1.5 --only distill"

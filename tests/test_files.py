@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny as tiny_nets
 from calls import refused
+from marks import slow_but
 from rich.console import Console
 from tiny_experiment import fake_data, run_of, tiny
 
@@ -162,7 +163,7 @@ def forms(model, shape):
     return {name: leaf.shape for name, leaf in tree.named_leaves(variables).items()}
 
 
-@pytest.mark.parametrize("reduction", [None, 4])
+@pytest.mark.parametrize("reduction", slow_but([None], [None, 4]))
 def test_a_student_with_its_teachers_classifier(reduction, tmp_path):
     term = {} if reduction is None else {"s": SimKD(reduction=reduction)}
     reusing = Distill(classifier="teacher", teacher="teach", terms=term or {"kd": KD()}, **COMMON)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import flag_mistakes
 import pytest
 from flag_mistakes import TEXTS, inner, one_of_each, places, slips, spelled, wrong_values
+from marks import slow_but
 
 from kd_jax import cli, flags
 from kd_jax.errors import UsageError
@@ -68,7 +69,9 @@ def test_each_text_has_values_that_can_not_be_meant():
     assert texts == TEXTS.keys() | flag_mistakes.LATE.keys()
 
 
-@pytest.mark.parametrize("name", ["digits", "digits_shrink", "digits_quantize"])
+@pytest.mark.parametrize(
+    "name", slow_but(["digits", "digits_shrink"], ["digits", "digits_shrink", "digits_quantize"])
+)
 def test_numbers_that_no_field_can_mean_are_refused(name):
     """Hugely negative ones: but for those that say so, no field of an experiment is below 0."""
     experiment = cli.preset(name)
@@ -81,7 +84,7 @@ def test_numbers_that_no_field_can_mean_are_refused(name):
             )
 
 
-@pytest.mark.parametrize("name", ["digits", "digits_pruning_zoo"])
+@pytest.mark.parametrize("name", slow_but(["digits"], ["digits", "digits_pruning_zoo"]))
 def test_what_is_taken_means_what_was_written(name):
     """Each number of an experiment, a little larger."""
     experiment, rng = cli.preset(name), random.Random(2)

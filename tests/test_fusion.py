@@ -86,6 +86,7 @@ def test_an_ensemble_of_an_ensemble():
     np.testing.assert_allclose(said(model, network), by_hand, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_shares_are_fitted_for_each_seed(learned):
     """Of a network that has learned and one that has not; no test example is asked."""
     members = [(tiny.perceptron(), learned), member(tiny.convnet(), 3)]
@@ -305,6 +306,7 @@ def run(tmp_path_factory):
     return run_of(experiment(stages=STAGES, out=str(folder)), folder / "run")
 
 
+@pytest.mark.slow
 def test_networks_of_a_run(run):
     a, b, soup = (run.network(name, (0, 1)) for name in ("a", "b", "soup"))
     for name, w in named_leaves(soup.params).items():

@@ -48,6 +48,7 @@ def run(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("gate"))
 
 
+@pytest.mark.slow
 def test_both_parts_are_trained_and_masks_stay(run):
     before, after = run.network("shrink", (0, 1)), run.network("gate", (0, 1))
     assert [*after.params] == ["backbone", "gater"]
@@ -127,6 +128,7 @@ def test_a_masked_network_is_never_called_faster():
     assert gate_columns([found]) == []
 
 
+@pytest.mark.slow
 def test_settings_that_gate_differently_train_one_by_one(tmp_path):
     stages = {"train": STAGES["train"], "gate": Gate(start="train", **COMMON)}
     stages["after"] = Prune(start="gate", sparsity=0.5, **COMMON)
@@ -168,6 +170,7 @@ def test_a_gated_network_is_not_cut_or_gated_again(kind):
         experiment(stages=stages)
 
 
+@pytest.mark.slow
 def test_a_network_of_loops_is_refused(tmp_path):
     stages = {"train": STAGES["train"], "gate": Gate(start="train", **COMMON)}
     given = experiment(student=LSTM(units=8), stages=stages)

@@ -121,6 +121,7 @@ def test_records_of_no_use_are_left_out_of_the_curves(store, tmp_path, change):
     assert store.history(2) == [RECORDS[0], *RECORDS[2:]]
 
 
+@pytest.mark.slow
 def test_a_stage_that_goes_on_tells_of_damage_and_keeps_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
     store, quitter = Store(tmp_path), tiny_runs.Quitter(11)

@@ -77,6 +77,7 @@ def test_unsteady_timings_are_told(run):
     )
 
 
+@pytest.mark.slow
 def test_the_verb_times_by_both_runtimes_and_writes_the_table(call, trained, monkeypatch):
     processes = [("XLA", 1), ("onnxruntime", 1)]  # those with all threads differ in a number
     monkeypatch.setattr(latencies, "_processes", lambda note: processes)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_runs
+from marks import slow_but
 
 from kd_jax import jobs, learning, many, pieces, randomness
 from kd_jax.config import Prune, Train
@@ -75,6 +76,7 @@ def test_a_step_of_movement_by_hand():
     np.testing.assert_allclose(s, -0.3 * gradient * w, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_masks_of_movement_are_chosen_anew_and_weights_wait_behind_them():
     given = staged("movement", schedule=Cubic(begin=0.0, end=0.9, every=1), epochs=4, ema=0.8)
     seen, _, _ = before_and_after(given, seeds=(0,))
@@ -94,7 +96,7 @@ def test_masks_of_movement_are_chosen_anew_and_weights_wait_behind_them():
             np.testing.assert_array_equal(w[mask], hidden(before.params)[mask])
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", slow_but(["movement"], LEARNED))
 def test_it_learns_and_then_weights_are_what_the_network_saw_and_it_learns_no_more(name):
     seen, state, diary = before_and_after(staged(name))
     ((step, action, before, after),) = seen
@@ -154,6 +156,7 @@ def test_gates_are_those_of_their_seed_and_step():
     np.testing.assert_allclose(resting, hidden(state.params) * z, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_layer_finds_its_threshold_by_decay():
     """Without it s stays about where it began; with it, it is on its way to 0."""
     found = []
@@ -180,6 +183,7 @@ def test_variants_of_the_price_are_what_each_is_alone():
     assert jnp.mean(found[1]) < jnp.mean(found[0])
 
 
+@pytest.mark.slow
 def test_a_higher_price_shuts_more_weights():
     shares = []
     for weight in (1e-4, 1.0):

@@ -69,6 +69,7 @@ def test_hints_between_modules_of_networks_that_return_no_features():
     assert state.extra["terms"].keys() == {"hint"}  # nothing is carried for kd
 
 
+@pytest.mark.slow
 def test_what_a_term_carries_goes_on_where_a_run_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
     given = {"model": tiny.convnet(), "teacher": foreign()}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_runs
+from marks import slow_but
 
 import kd_jax
 from kd_jax import jobs, many
@@ -43,7 +44,7 @@ def together():
     return tiny_runs.fit(VARIANTS, teacher=tiny_runs.taught(2))
 
 
-@pytest.mark.parametrize("index", range(len(VARIANTS)))
+@pytest.mark.parametrize("index", slow_but([1, 3], range(len(VARIANTS))))
 def test_a_variant_is_what_it_is_alone(together, index):
     alone, diary = tiny_runs.fit(VARIANTS[index])
     one = many.of_variant(rest(together[0]), index, len(VARIANTS))

@@ -108,6 +108,7 @@ def test_the_parts_of_a_step_are_sums_over_all_by_hand():
     np.testing.assert_allclose(parts["virtual"], 0.3 * virtual, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_nobody_is_taught_through_the_gradient_of_another():
     """What the first learns from the second does not move the second: its own loss does."""
     stage = dataclasses.replace(STAGE, hard_weight=0.0)
@@ -165,6 +166,7 @@ def test_what_is_handed_on_measured_and_told(tmp_path):
     assert not tiny.differences(again, network)
 
 
+@pytest.mark.slow
 def test_they_go_on_where_they_were_stopped(tmp_path):
     stage = dataclasses.replace(STAGE, ema=0.9)
     whole, _ = fit(stage)
@@ -269,8 +271,9 @@ def test_one_stage_of_all_peers():
         assert members == [f"member{i}" for i in range(4)] * bool(members)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unmeasured")
-@pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("together", [True, False])
 def test_from_the_experiment_to_the_table(tmp_path, together):
     run = pipeline.prepare(dataclasses.replace(several(), together=together), tmp_path, Silent())
     pipeline.train(run, Silent())

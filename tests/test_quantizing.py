@@ -50,6 +50,7 @@ def levels(w):
     return max(len(np.unique(row)) for row in rows)
 
 
+@pytest.mark.slow
 def test_weights_have_their_bits_and_zeros_stay(run):
     before = kernels(run, "prune")
     for stage, bits in (("as_is", {"dense1": 4, "classifier": 8}), ("taught", {}), ("shared", {})):

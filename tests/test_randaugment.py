@@ -191,6 +191,7 @@ def test_without_a_magnitude_strengths_vary():
 # In a batch ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_view_is_a_function_of_seed_epoch_and_id():
     spec = Spec(name="x", classes=3, mean=(0.5,) * 3, std=(0.25,) * 3, size=(6, 6))
     config, batch = Augment(operations=1), a_batch(8, (6, 6, 3))
@@ -222,6 +223,7 @@ def test_pixels_of_few_levels_keep_them():
     assert moved.max() == 1
 
 
+@pytest.mark.slow
 def test_the_magnitude_may_be_traced():
     batch = a_batch(16)
     run = jax.jit(lambda config: augment(config, 0, 0, batch, SPEC).inputs, compiler_options=QUICK)

@@ -23,7 +23,7 @@ def test_there_is_no_block_that_no_test_runs():
 
 
 # Each is a training of its own. What a Linen module does, nearly all tests do.
-SLOW = ("fuse", "linen")
+SLOW = ("channels", "fuse", "linen")
 IDS = ["channels", "fuse", "linen", "nnx", "function"]
 BLOCKS_OF_PYTHON = [
     pytest.param(block, id=name, marks=[pytest.mark.slow] * (name in SLOW))

@@ -40,9 +40,8 @@ def outcome(result):
     return [np.asarray(leaf) for leaf in tiny.jax.tree.leaves(result[0].params)]
 
 
-@pytest.mark.parametrize(
-    "model", [tiny.perceptron, pytest.param(tiny.convnet, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [tiny.perceptron, tiny.convnet])
 def test_replayed_training_is_online_training_bit_for_bit(tmp_path, model):
     online = tiny_runs.fit(ONLINE, model())
     recorded = tiny_runs.fit(STAGE, model(), replay=tmp_path)

@@ -23,6 +23,7 @@ def test_write_and_read(tmp_path):
     assert report.read([tmp_path / "run"]) == [make()]
 
 
+@pytest.mark.slow
 def test_write_report_of_one_run_and_of_several(tmp_path):
     report.write(tmp_path / "a", make(), histories())
     report.write(tmp_path / "b", make(experiment="b"))

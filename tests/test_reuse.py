@@ -11,6 +11,7 @@ import pytest
 import tiny
 import tiny_runs
 from calls import refused
+from marks import slow_but
 
 from kd_jax import cli, results, stages
 from kd_jax.config import Distill
@@ -97,7 +98,7 @@ def test_what_it_puts_out():
         assert all(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize("variants", [1, 2])
+@pytest.mark.parametrize("variants", slow_but([1], [1, 2]))
 def test_only_the_rest_is_trained(variants):
     """By weight decay, by an average, for each seed its own."""
     several = [
@@ -118,6 +119,7 @@ def test_only_the_rest_is_trained(variants):
     assert "classifier" not in found.params["student"]
 
 
+@pytest.mark.slow
 def test_the_projector_is_no_part_of_the_term():
     state, diary = tiny_runs.fit(STAGE, reused(STUDENT, TEACHER, SHAPE, 4), teacher=taught())
     assert "terms" not in state.extra

@@ -137,6 +137,7 @@ def classifier(run, stage):
     return np.asarray(run.network(stage, SEEDS).params["classifier"]["bias"])
 
 
+@pytest.mark.slow
 def test_it_raises_the_recall_of_a_class_never_shown(run):
     known = {
         (stage, split): stages.evaluate(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from calls import refused
+from marks import slow_but
 from safetensors.numpy import load_file
 from tiny_experiment import run_of, tiny
 
@@ -182,13 +183,16 @@ def test_settings_after_one_cut_train_together(tmp_path):
         assert [len(run.members(name)) for name in afters] == [count] * 2
 
 
+@pytest.mark.slow
 def test_groups_may_stay_whole_and_widths_be_multiples(tmp_path):
     shrink = Shrink(start="train", amount=0.6, multiple_of=8, keep=("dense2",), **COMMON)
     run = trained(tmp_path, stages={"train": STAGES["train"], "shrink": shrink}, seeds=1)
     assert [x.shape[-1] for x in kernels(run, "shrink", (0,)).values()] == [8, 12, 10]
 
 
-@pytest.mark.parametrize("target", ["amount", "macs", "size", "latency"])
+@pytest.mark.parametrize(
+    "target", slow_but(["macs", "latency"], ["amount", "macs", "size", "latency"])
+)
 def test_amounts_are_found_by_a_scan(run, target):
     stage = dataclasses.replace(
         STAGES["shrink"], scope="sensitivity", **{"amount": 0.5, target: 0.5}

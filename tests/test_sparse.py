@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from marks import slow_but
 
 from kd_jax import cost, sparse
 from kd_jax.forward import from_apply, from_linen
@@ -38,7 +39,7 @@ MODELS_HERE = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS_HERE)
+@pytest.mark.parametrize("name", slow_but(["mlp", "conv"], MODELS_HERE))
 def test_sparse_equals_dense(name):
     model, shape = MODELS_HERE[name]
     variables, x = network(model, shape)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_runs
+from marks import slow_but
 
 from kd_jax import jobs, many, pieces
 from kd_jax.config import Prune
@@ -199,7 +200,7 @@ def first_masks(stage, **given):
 
 
 # test_learning has those that are trained, and prune/ the masks of each.
-FAST = ("magnitude", "grasp", "sparsegpt")
+FAST = ("magnitude",)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def gradient_by_hand(stage, seed, steps):
     return variables["params"], jax.tree.map(lambda *g: sum(g) / steps, *grads)
 
 
-@pytest.mark.parametrize("batches", [1, 3])
+@pytest.mark.parametrize("batches", slow_but([3], [1, 3]))
 def test_the_gradient_is_that_of_the_batches_of_the_next_steps(batches):
     stage = dataclasses.replace(PRUNE, criterion=Taylor(batches=batches), schedule=OneShot())
     masks = first_masks(stage, seeds=(4,))
@@ -247,6 +248,7 @@ def test_the_gradient_is_that_of_the_batches_of_the_next_steps(batches):
         assert score[mask].min() >= score[~mask].max()
 
 
+@pytest.mark.slow
 def test_numbers_of_a_criterion_are_swept_in_one_program():
     begun = dataclasses.replace(PRUNE, schedule=OneShot())
     stages = [dataclasses.replace(begun, criterion=GraSP(temperature=t)) for t in (1.0, 200.0)]
@@ -259,6 +261,7 @@ def test_numbers_of_a_criterion_are_swept_in_one_program():
     assert tiny.differences(*masks)
 
 
+@pytest.mark.slow
 def test_a_teacher_takes_part_in_the_score():
     scores = {"criterion": Taylor(), "schedule": OneShot()}
     taught = first_masks(dataclasses.replace(tiny_runs.PRUNE, **scores))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_runs
+from marks import slow_but
 
 import kd_jax
 from kd_jax import metrics, stages, taught
@@ -66,7 +67,9 @@ def test_an_averaged_network_has_averaged_statistics():
     assert 1 < mean < np.asarray(now["BatchNorm_0"]["mean"]).mean()
 
 
-@pytest.mark.parametrize("augment", [kd_jax.Augment(), kd_jax.Augment(shift=1)])
+@pytest.mark.parametrize(
+    "augment", slow_but([kd_jax.Augment()], [kd_jax.Augment(), kd_jax.Augment(shift=1)])
+)
 def test_the_teacher_is_asked_once_for_what_is_stored(tmp_path, monkeypatch, augment):
     asked, original = [], taught.predictions
     counting = lambda *args: asked.append(1) or original(*args)  # noqa: E731

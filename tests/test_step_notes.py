@@ -106,6 +106,7 @@ def test_what_goes_on_after_a_damaged_note_is_saved_and_read_as_ever(made):
     assert (step, store.damaged) == (3, [])
 
 
+@pytest.mark.slow
 def test_whatever_bit_of_the_notes_differs_no_checkpoint_is_refused(made):
     sound = (made / "steps.json").read_bytes()
     store, own = Store(made), waypoints._form(carry())

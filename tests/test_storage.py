@@ -57,6 +57,7 @@ def check_that_it_fails_in_one_line_and_goes_on(out, reason, repair, flags=(), l
     assert "train (seed 0): done in " in shown
 
 
+@pytest.mark.slow
 def test_a_file_that_can_not_be_written_whole(tmp_path):
     check_that_it_fails_in_one_line_and_goes_on(
         tmp_path / "runs", "File too large", lambda: None, SMALL, limit=20_000

@@ -92,6 +92,7 @@ def test_streamed_data_go_on(tmp_path, stream, streamed, monkeypatch):
     assert history == streamed[1].records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nans", [False, True])
 def test_what_is_not_finite_is_found_in_streamed_data_too(stream, nans):
     fast = dataclasses.replace(STREAMED, optim=Optim(learning_rate=1e20))
@@ -115,6 +116,7 @@ PRUNED = Prune(
 )
 
 
+@pytest.mark.slow
 def test_streamed_data_are_scored_and_rewound(tmp_path, stream, monkeypatch):
     """The criterion sees the next two batches; after a rewind batches come as from there."""
     monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.0)
@@ -131,6 +133,7 @@ def test_streamed_data_are_scored_and_rewound(tmp_path, stream, monkeypatch):
     assert history == diary.records
 
 
+@pytest.mark.slow
 def test_a_soup_and_an_average_of_epochs_see_the_stream_for_their_statistics(stream):
     train = Train(epochs=2, batch=16, swa=0.5, recalibrate=2, optim=Optim(learning_rate=0.05))
     averaged, plain = (

@@ -54,6 +54,7 @@ def whole():
     return tiny_runs.fit(CONSTANT)
 
 
+@pytest.mark.slow
 def test_it_is_the_mean_of_the_ends_of_epochs(walked, whole):
     _, ends, _ = walked
     assert not tiny.differences(whole[0].params, ends[-1])

@@ -163,6 +163,7 @@ def test_a_row_a_setting_compared_with_the_usual_one(run):
     assert "These are" in shown
 
 
+@pytest.mark.slow
 def test_curves_have_an_entry_a_seed_of_the_setting_alone(run):
     for stage in ("train", "distill/temperature=4", "prune/temperature=1,sparsity=0.75"):
         for record in run.history(stage):

@@ -216,6 +216,7 @@ def test_what_is_damaged_is_set_aside_where_no_other_can_be_read(made):
     assert not (made / "steps").exists()
 
 
+@pytest.mark.slow
 @left_behind
 @pytest.mark.usefixtures("tidy")
 def test_a_run_goes_on_after_one_was_set_aside_and_says_where_it_is(tmp_path, monkeypatch):

@@ -86,6 +86,7 @@ def test_two_teachers_that_are_one_teach_what_it_does():
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_rule_teaches_something_else():
     ends = {rule: two_teachers(combine=rule).params for rule in ("logits", "losses", "adaptive")}
     kernels = [params["hidden"]["kernel"] for params in ends.values()]
@@ -155,6 +156,7 @@ def test_peers_differ_and_the_first_begins_like_a_student_alone():
     assert jnp.mean(jnp.abs(kernel(first) - kernel(second))) > 0.01
 
 
+@pytest.mark.slow
 def test_peers_come_closer_to_each_other():
     def distance(terms):
         stage = dataclasses.replace(PEERS, terms=terms)
@@ -169,6 +171,7 @@ def test_peers_come_closer_to_each_other():
     assert distance(close) < 0.8 * distance({})
 
 
+@pytest.mark.slow
 def test_three_peers_hear_the_mean_of_two():
     stage = dataclasses.replace(PEERS, peers=3, epochs=1)
     _, diary = tiny_runs.fit(stage, teacher=None, seeds=(0,))

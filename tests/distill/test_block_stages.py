@@ -50,6 +50,7 @@ STAGE = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -118,6 +119,7 @@ class Foreign(nn.Module):
         return nn.Dense(10, kernel_init=tiny.sines, name="classifier")(jnp.mean(x, axis=1))
 
 
+@pytest.mark.slow
 def test_anybodys_transformers_are_read_by_their_modules():
     taps = {"student_taps": ("attend0", "norm0"), "teacher_taps": ("attend1", "norm1")}
     stage = dataclasses.replace(STAGE, terms={"hidden": TinyBERTHidden(**taps)})
@@ -127,6 +129,7 @@ def test_anybodys_transformers_are_read_by_their_modules():
     assert state.extra["terms"]["hidden"].params.keys() == {"4_to_6"}
 
 
+@pytest.mark.slow
 def test_depths_that_do_not_suit_are_refused_before_training():
     stage = dataclasses.replace(STAGE, terms={"it": TinyBERTHidden()})
     with pytest.raises(UsageError, match=r"^terms\.it\.student-taps: the student's 2 blocks"):

@@ -16,7 +16,7 @@ from kd_jax.distill import TERMS
 each_term = pytest.mark.parametrize("term", TERMS.values(), ids=TERMS.keys())
 # What needs a program of its own: each term is held to one of these by the fast tests, in turn, and
 # to all of them by the slow ones.
-EAGER, HALF, SPREAD, SEEDS = range(4)
+EAGER, HALF, SPREAD, SEEDS, VALUE = range(5)
 
 
 def in_turn(which):
@@ -25,7 +25,7 @@ def in_turn(which):
     return pytest.mark.parametrize(
         "term",
         [
-            pytest.param(term, id=name, marks=[pytest.mark.slow] * (i % 4 != which))
+            pytest.param(term, id=name, marks=[pytest.mark.slow] * (i % 5 != which))
             for i, (name, term) in turns
         ],
     )
@@ -73,7 +73,7 @@ def close(found, expected):
     chex.assert_trees_all_close(found, expected, rtol=2e-4, atol=atol)
 
 
-@each_term
+@in_turn(VALUE)
 def test_a_value_an_example_or_one_for_the_batch_in_float32(term):
     given, carried = lesson(), carried_by(term)
     values, state = jax.eval_shape(term.evaluate, carried, given)

@@ -50,6 +50,7 @@ def largest(tree):
     return max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_first_the_paraphraser_learns_alone_with_weight_one(begun):
     (value, state), (by_student, by_params) = evaluate(TERM, begun, lesson(epoch=1.9))
     pairs = TERM.pairs(lesson().student, lesson().teacher)

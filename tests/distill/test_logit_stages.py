@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny_runs
 
 from kd_jax.distill import CTKD, USKD, TfKDVirtual
@@ -16,6 +17,7 @@ def test_a_temperature_is_trained_in_a_stage():
     assert jnp.all(theta != 1)
 
 
+@pytest.mark.slow
 def test_a_student_learns_alone_where_no_term_needs_a_teacher():
     terms = {"self": USKD(student_taps=("hidden",)), "virtual": TfKDVirtual()}
     alone = {"teacher": "", "hard_weight": 0.9, "epochs": 3}

@@ -52,6 +52,7 @@ def test_attention_weighs_a_stage_and_what_is_deeper():
     np.testing.assert_allclose(both, 0.75 * alone + 0.25 * nearest(deep, (4, 4)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_deep_tap_of_the_student_learns_from_the_shallow_ones_of_the_teacher():
     given = lesson()
     term = ReviewKD()

@@ -83,6 +83,7 @@ def test_heads_are_made_from_the_shapes():
     assert heads["exit1"]["classifier"]["kernel"].shape == (64, 10)
 
 
+@pytest.mark.slow
 def test_a_head_is_three_convolutions_and_a_mean_over_places():
     given = lesson()
     head = own(BYOT(), given).params["exit0"]
@@ -156,6 +157,7 @@ class Staged(nn.Module):
         return nn.Dense(10, kernel_init=tiny.sines, name="classifier")(x), features
 
 
+@pytest.mark.slow
 def test_a_stage_trains_the_exits_and_hands_on_the_network_alone():
     model = from_linen(Staged())
     alone = {"teacher": "", "hard_weight": 0.9, "epochs": 3, "terms": {"byot": BYOT()}}

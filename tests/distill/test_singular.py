@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from made_features import F_S, F_T, G_S, G_T
+from marks import slow_but
 
 from kd_jax.distill import KDSVD
 from kd_jax.distill.singular import decompose, right_vectors
@@ -32,7 +33,7 @@ def by_numpy(pairs, k):
     return totals
 
 
-@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("vectors", slow_but([2], [1, 2]))
 def test_value_is_that_of_a_loop(vectors):
     pairs = [(F_S, F_T), (G_S, G_T)]
     with jax.enable_x64(True):
@@ -40,7 +41,8 @@ def test_value_is_that_of_a_loop(vectors):
         np.testing.assert_allclose(values, by_numpy(pairs, vectors), rtol=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 3, 5)])  # more places than channels, and fewer
+# More places than channels, and fewer.
+@pytest.mark.parametrize("shape", slow_but([(2, 3, 5)], [(2, 5, 3), (2, 3, 5)]))
 def test_derivatives_of_singular_vectors_are_those_of_finite_differences(shape):
     with jax.enable_x64(True):
         x = jnp.asarray(np.sin(np.arange(30.0) ** 1.3).reshape(shape))
@@ -58,6 +60,7 @@ def test_equal_singular_values_have_finite_gradients():
     assert jnp.all(jnp.isfinite(gradient))
 
 
+@pytest.mark.slow
 def test_the_size_of_a_map_does_not_matter_and_a_copy_loses_nothing():
     f, g, h = (jnp.asarray(x, jnp.float32) for x in (F_S, G_S, G_T))
     one, other = KDSVD()([(f, f), (g, h)], {}), KDSVD()([(7 * f, f), (g, h)], {})

@@ -42,7 +42,7 @@ def close(found, expected):
 
 
 # How many bits there are is no matter of the family.
-FAST = {8: {*MODELS} - {"depthwise"}, 5: {"conv", "mlp"}}
+FAST = {8: {"conv", "mlp", "recurrent"}, 5: {"conv", "mlp"}}
 CASES = [
     pytest.param(bits, name, marks=[pytest.mark.slow] * (name not in FAST[bits]))
     for bits in (8, 5)

@@ -31,6 +31,7 @@ def exported(run, tmp_path_factory):
     return folder, {file.form: file for file in files}
 
 
+@pytest.mark.slow
 def test_the_file_of_integers_says_the_same_in_fewer_bytes(exported):
     _, files = exported
     sizes = {form: file.path.stat().st_size for form, file in files.items()}

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from model_shapes import drawn, evaluate, trace
 
 from kd_jax.models import (
@@ -280,6 +281,7 @@ def test_lstm_reads_images_row_by_row():
     assert (other["stage1"][:, 2:] != features["stage1"][:, 2:]).any()
 
 
+@pytest.mark.slow
 def test_lstm_reads_tokens():
     module = LSTM(units=6, embedding=4, vocabulary=10, layers=2).build(3, jnp.float32)
     tokens = jnp.array([[1, 2, 3], [1, 2, 4]])

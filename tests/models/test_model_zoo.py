@@ -82,7 +82,7 @@ FAMILIES = [
 
 
 # The others are of the same blocks and layers.
-FAST = ("mlp_1200", "lenet5", "resnet20_a", "vgg8", "shufflenet_v2", "vit_tiny", "lstm")
+FAST = ("mlp_1200", "lenet5", "resnet20_a", "vgg8", "vit_tiny", "lstm")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cutting import random_inputs, random_variables
 from foreign_nets import NETS, shape_of
+from marks import slow_but
 
 from kd_jax.errors import UsageError
 from kd_jax.forward import from_apply, from_linen
@@ -158,7 +159,7 @@ def test_zeros_and_sizes_after_relu():
 # All of them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CHANNEL_CRITERIA)
+@pytest.mark.parametrize("name", slow_but(["l1", "taylor", "hrank"], CHANNEL_CRITERIA))
 def test_scores_of_many_networks_in_one_program_are_those_one_by_one(name):
     model, structure, one, batches = drawn("small", count=2)
     other = drawn("small", seed=1)[2]
@@ -175,7 +176,7 @@ def test_scores_of_many_networks_in_one_program_are_those_one_by_one(name):
     ("name", "net"),
     [
         *((name, "small") for name in ("taylor", "taylor_norm", "hessian", "apoz", "hrank")),
-        ("taylor", "flax_attention"),
+        pytest.param("taylor", "flax_attention", marks=pytest.mark.slow),
     ],
 )
 def test_units_in_another_order_have_the_same_scores(name, net):
@@ -203,7 +204,7 @@ def _axes(variables):
         yield from (((leaf, axis), n) for axis, n in enumerate(w.shape))
 
 
-@pytest.mark.parametrize("name", ["hessian", "activation"])
+@pytest.mark.parametrize("name", slow_but(["activation"], ["hessian", "activation"]))
 def test_heads_and_hidden_units_have_scores(name):
     model, structure, variables, batches = drawn("fused_heads")
     run = jax.jit(lambda v: scores(structure, v, name, KEY, batches, mean_entropy(model), model))

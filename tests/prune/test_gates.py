@@ -50,7 +50,7 @@ def logits(model, variables, x):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("resnet8", "mobilenet"))) for n in NETS],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "mlp")) for n in NETS],
 )
 def test_masked_gathered_and_shrunk_say_the_same(name):
     found, variables, x = made(name)
@@ -94,6 +94,7 @@ def test_gates_learn_from_units_that_are_closed():
     assert np.all(np.asarray(last)[closed] != 0)
 
 
+@pytest.mark.slow
 def test_batch_statistics_move_in_training_and_only_there():
     found, variables, x = made("resnet8")
     run = jax.jit(found.model.forward, static_argnames="train")
@@ -132,6 +133,7 @@ def test_units_that_meet_without_a_kernel_are_left_whole():
     assert exact(model, structure) == ("params/one/kernel:1",)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_gated():
     lstm = from_linen(LSTM(units=8).build(10, jnp.float32))
     with pytest.raises(UsageError, match="start: nothing of this network can be gated"):

@@ -115,6 +115,7 @@ def evidence(include, groups=1):
     )
 
 
+@pytest.mark.slow
 def test_products_of_inputs_give_a_layers_outputs():
     """wᵀ (Σ x xᵀ) w is the sum of the squares of what the layer puts out, less its bias."""
     seen = evidence("conv|out")

@@ -87,6 +87,7 @@ def test_dear_units_are_what_saves_most():
     assert (cheap, dear) == (10, 6)  # 10 + 24 <= 35, and one more would be 38
 
 
+@pytest.mark.slow
 def test_it_cuts_as_the_scan_did_and_jit_is_like_eager():
     rng = np.random.default_rng(1)
     params = {

@@ -16,6 +16,7 @@ from cutting import (
     share_left,
 )
 from foreign_nets import NETS, dtype_of, shape_of
+from marks import slow_but
 
 from kd_jax import tree
 from kd_jax.errors import UsageError
@@ -44,6 +45,7 @@ SLOW = {"mlp_1200", "lenet5", "resnet20_a", "wrn_16_2", "vgg11", "mobilenet_v2",
 SLOW |= {
     "resnet8",
     "shufflenet_v1",
+    "shufflenet_v2",
     "vit_tiny",
     "deit_tiny_distilled",
     "densenet",
@@ -73,7 +75,9 @@ def test_what_is_left_computes_what_the_full_network_does_with_zeros(name):
     assert jax.tree.map(jnp.shape, updated) == jax.tree.map(jnp.shape, rest)
 
 
-@pytest.mark.parametrize("name", ["densenet", "flax_attention", "recurrent"])
+@pytest.mark.parametrize(
+    "name", slow_but(["recurrent"], ["densenet", "flax_attention", "recurrent"])
+)
 def test_its_statistics_and_gradients_are_those_of_the_full_network(name):
     """Those of the entries that are left."""
     model, shape, dtype = model_of(name)
@@ -120,10 +124,18 @@ def test_custom_derivatives_and_theirs_are_kept():
 @pytest.mark.parametrize(
     ("wide", "narrow"),
     [
-        (CifarResNet(depth=8, width=0.5), CifarResNet(depth=8, width=0.25)),
-        (ViT(width=16, heads=4, depth=1), ViT(width=8, heads=2, depth=1, mlp_ratio=4)),
+        pytest.param(
+            CifarResNet(depth=8, width=0.5),
+            CifarResNet(depth=8, width=0.25),
+            id="resnet",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ViT(width=16, heads=4, depth=1),
+            ViT(width=8, heads=2, depth=1, mlp_ratio=4),
+            id="vit",
+        ),
     ],
-    ids=["resnet", "vit"],
 )
 def test_half_of_every_group_is_the_network_of_half_the_width(wide, narrow):
     """The same parameters, the same work in a step of training; and the same logits, but where
@@ -182,6 +194,7 @@ def test_it_costs_what_a_network_made_by_hand_at_that_width_does():
     assert work(small) == work(narrow)
 
 
+@pytest.mark.slow
 def test_many_networks_are_cut_in_different_places_at_once():
     model, shape, dtype = model_of("resnet8")
     structure = trace(model, shape)
@@ -200,6 +213,7 @@ def test_many_networks_are_cut_in_different_places_at_once():
         np.testing.assert_allclose(found[i], logits(alone, variables, inputs), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_data_that_another_process_reads(tmp_path):
     model, shape, dtype = model_of("mlp_1200")
     *_, inputs, (small, smaller, widths) = cut_at_random(model, shape, dtype)
@@ -261,6 +275,7 @@ def test_a_small_network_is_cut_again_and_built_anew():
     np.testing.assert_array_equal(logits(anew, least, inputs), logits(again, least, inputs))
 
 
+@pytest.mark.slow
 def test_another_batch_another_image_size_and_half_precision():
     model, shape, dtype = model_of("resnet8")
     _, _, full, _, (small, smaller, _) = cut_at_random(model, shape, dtype)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from foreign_nets import NETS, shape_of
+from marks import slow_but
 
 from kd_jax import tree
 from kd_jax.errors import UsageError
@@ -29,6 +30,7 @@ def test_marks_empty_what_a_cut_would(name):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_the_scan_says_what_each_cut_costs():
     name = "plain"
     structure, variables, model = trace(NETS[name], shape_of(name)), drawn(name), NETS[name]
@@ -65,7 +67,7 @@ def test_what_costs_little_goes_first():
     assert {name: units.shape for name, units in kept.items()} == {"a": (2, 2), "b": (2, 7)}
 
 
-@pytest.mark.parametrize("target", ["macs", "size"])
+@pytest.mark.parametrize("target", slow_but(["size"], ["macs", "size"]))
 def test_a_target_is_met(target):
     name = "unet"
     structure, variables, model = trace(NETS[name], shape_of(name)), drawn(name), NETS[name]

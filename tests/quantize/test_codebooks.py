@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from kd_jax.quantize.codebooks import cluster, means, shared
 
 
+@pytest.mark.slow
 def test_two_values_by_hand():
     w = jnp.array([[0.0, 1.0, 1.2], [-3.0, -3.2, 1.1]])
     code = cluster(w, 1)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from marks import slow_but
 from on_grids import INPUTS, MODELS, network
 
 from kd_jax.errors import UsageError
@@ -35,9 +36,7 @@ def test_a_dense_layer_by_hand():
     np.testing.assert_allclose(said.logits, x, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "depthwise")) for n in MODELS]
-)
+@pytest.mark.parametrize("name", slow_but(["conv", "mlp", "recurrent"], MODELS))
 def test_integers_say_what_floats_on_grids_say(name):
     """And both what the network says, but for what 8 bits lose."""
     make, inputs = MODELS[name]
