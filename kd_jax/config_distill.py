@@ -9,6 +9,7 @@ from kd_jax.augment import Augment
 from kd_jax.config_stages import Role, Train, variants
 from kd_jax.distill import TERMS, Term
 from kd_jax.distill import combinations as teaching
+from kd_jax.distill.taps import FeatureTerm
 from kd_jax.errors import require, shortened
 
 
@@ -61,6 +62,16 @@ class Distill(Train):
             "drop the +",
         )
         teaching.check(self)
+
+    def small(self) -> dict[str, Any]:
+        """With clipped gradients where features are learned without labels: those of a teacher that
+        has hardly begun to learn are of any size."""
+        fields = super().small()
+        optim = fields["optim"]
+        features = any(isinstance(term, FeatureTerm) for term in self.terms.values())
+        if features and not self.hard_weight and optim.name != "dot" and optim.clip_norm is None:
+            fields["optim"] = dataclasses.replace(optim, clip_norm=1.0)
+        return fields
 
     @property
     def looking_twice(self) -> tuple[str, ...]:

@@ -158,6 +158,17 @@ def test_stages_run_after_what_they_need_and_only_those_asked_for():
     assert tiny(stages=stages, only=("alone", "train")).order() == ("alone", "train")
 
 
+@pytest.mark.parametrize(
+    ("term", "hard_weight", "clips"), [("fsp", 0.0, 1.0), ("fsp", 1.0, None), ("kd", 0.0, None)]
+)
+def test_in_small_what_learns_features_without_labels_is_clipped(term, hard_weight, clips):
+    stage = Distill(epochs=1, hard_weight=hard_weight, terms={term: TERMS[term]})
+    assert stage.optim.clip_norm is None
+    assert stage.small()["optim"].clip_norm == clips
+    of_dot = dataclasses.replace(stage, optim=dataclasses.replace(stage.optim, name="dot"))
+    assert of_dot.small()["optim"].clip_norm is None
+
+
 # All pairs of the benchmark have the same stages: one stands for them.
 ONE = [n for n in cli.names() if not n.startswith("cifar100_") or n == "cifar100_resnet56_resnet20"]
 
