@@ -1,6 +1,7 @@
 """The layers that the convolutional families share, with the padding and the initial values of
 the PyTorch benchmarks, so that a run starts where theirs did."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,15 +77,40 @@ def max_pool(x: Array, window: int, stride: int, padding: int = 0) -> Array:
     """Max pooling of [B, H, W, C]; padding never wins.
 
     On a CPU windows that lie side by side are axes of their own, of the same largest numbers: three
-    quarters of a forward pass of LeNet-5 went into XLA's windows, and two fifths of a step. Those
-    that are the largest together then share the gradient; elsewhere it is the first one's.
+    quarters of a forward pass of LeNet-5 went into XLA's windows, and two fifths of a step. Of
+    those that are the largest together the first one has the gradient, on every platform.
     """
     if platform() == "cpu" and window == stride and not padding:
         b, h, w, c = x.shape
         h, w = h // window, w // window
-        tiles = x[:, : h * window, : w * window].reshape(b, h, window, w, window, c)
-        return jnp.max(tiles, axis=(2, 4))
+        return _largest(x[:, : h * window, : w * window].reshape(b, h, window, w, window, c))
     return nn.max_pool(x, (window, window), (stride, stride), _both_sides(padding))
+
+
+@jax.custom_jvp
+def _largest(tiles: Array) -> Array:
+    """[B, H, window, W, window, C] -> [B, H, W, C].
+
+    Not by the derivative of jnp.max, which asks which entries equal the largest. Where a compiler
+    computes them anew for that, rounded otherwise, none does, and it divides by zero.
+    """
+    return jnp.max(tiles, axis=(2, 4))
+
+
+@_largest.defjvp
+def _largest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (tiles,), (moved,) = primals, tangents
+
+    def larger(one: list[Array], other: list[Array]) -> list[Array]:
+        # Exactly one of both, however they are rounded here; what is no number is the larger one.
+        first = (one[0] >= other[0]) | jnp.isnan(one[0])
+        return [jnp.where(first, a, b) for a, b in zip(one, other, strict=True)]
+
+    pair = [tiles, moved]
+    for axis in (4, 2):  # in a row, then among rows: the first one in the order of reading
+        parts = [jnp.split(x, tiles.shape[axis], axis) for x in pair]
+        pair = functools.reduce(larger, [[*both] for both in zip(*parts, strict=True)])
+    return _largest(tiles), pair[1][:, :, 0, :, 0]
 
 
 def avg_pool(x: Array, window: int, stride: int, padding: int = 0) -> Array:
