@@ -1,7 +1,6 @@
 """The layers that the convolutional families share, with the padding and the initial values of
 the PyTorch benchmarks, so that a run starts where theirs did."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,17 +99,21 @@ def _largest(tiles: Array) -> Array:
 @_largest.defjvp
 def _largest_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (tiles,), (moved,) = primals, tangents
-
-    def larger(one: list[Array], other: list[Array]) -> list[Array]:
-        # Exactly one of both, however they are rounded here; what is no number is the larger one.
-        first = (one[0] >= other[0]) | jnp.isnan(one[0])
-        return [jnp.where(first, a, b) for a, b in zip(one, other, strict=True)]
-
-    pair = [tiles, moved]
-    for axis in (4, 2):  # in a row, then among rows: the first one in the order of reading
-        parts = [jnp.split(x, tiles.shape[axis], axis) for x in pair]
-        pair = functools.reduce(larger, [[*both] for both in zip(*parts, strict=True)])
-    return _largest(tiles), pair[1][:, :, 0, :, 0]
+    # The place of the first one in the order of reading, by comparing: there is one, however they
+    # are rounded here. What is no number is the largest, as for jnp.max.
+    window = tiles.shape[2]
+    small = jnp.int8 if window**2 < 128 else jnp.int32
+    most = tiles[:, :, 0, :, 0]
+    place = jnp.zeros(most.shape, small)
+    for k in range(1, window**2):
+        other = tiles[:, :, k // window, :, k % window]
+        larger = ~((most >= other) | jnp.isnan(most))
+        most = jnp.where(larger, other, most)
+        place = jnp.where(larger, jnp.asarray(k, small), place)
+    place = jax.lax.optimization_barrier(place)  # once a window, not once an entry
+    places = jnp.arange(window**2, dtype=small).reshape(1, 1, window, 1, window, 1)
+    own = jnp.where(places == place[:, :, None, :, None], moved, 0)
+    return most, jnp.sum(own, axis=(2, 4))
 
 
 def avg_pool(x: Array, window: int, stride: int, padding: int = 0) -> Array:
