@@ -203,9 +203,7 @@ def first_masks(stage, **given):
 FAST = ("magnitude",)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in CRITERIA]
-)
+@pytest.mark.parametrize("name", slow_but(FAST, CRITERIA))
 def test_every_criterion_prunes_exactly(name):
     state, _ = tiny_runs.fit(at_step_four(criterion=CRITERIA[name]))
     assert pruned(state.masks, 1) == {"classifier/kernel": 56, "hidden/kernel": 358}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 from model_shapes import FAST_COMPILE, count_params, drawn, evaluate, trace, traced, usual_inputs
 
 from kd_jax import tree
@@ -85,9 +86,7 @@ FAMILIES = [
 FAST = ("mlp_1200", "lenet5", "resnet20_a", "vgg8", "vit_tiny", "lstm")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in FAMILIES]
-)
+@pytest.mark.parametrize("name", slow_but(FAST, FAMILIES))
 def test_forward(name):
     """Training and evaluation of the tiny model, compiled once."""
     module = MODELS[name].tiny().build(5, jnp.float32)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 
 from kd_jax.errors import UsageError
 from kd_jax.prune import (
@@ -237,7 +238,7 @@ def test_scores_are_the_same_in_each_vmapped_seed(criterion):
 @some_criteria("magnitude", "fisher", "wanda")
 @pytest.mark.parametrize(
     "allocation",
-    [pytest.param(a, marks=[pytest.mark.slow] * (a != "global")) for a in ALLOCATIONS],
+    slow_but(["global"], ALLOCATIONS),
 )
 def test_masks_are_the_same_under_jit_and_in_each_vmapped_seed(criterion, allocation):
     params = [_params(seed) for seed in range(3)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cutting import random_inputs, random_variables
+from marks import slow_but
 
 from kd_jax import cost, gating
 from kd_jax.ensembles import part
@@ -50,7 +51,7 @@ def logits(model, variables, x):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n != "mlp")) for n in NETS],
+    slow_but(["mlp"], NETS),
 )
 def test_masked_gathered_and_shrunk_say_the_same(name):
     found, variables, x = made(name)
