@@ -1,7 +1,7 @@
 """The stage that makes a network smaller for good, as data."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -59,6 +59,10 @@ class Shrink(Retrain):
             hint = did_you_mean(self.criterion, CHANNEL_CRITERIA)
             raise UsageError(f"criterion {shortened(repr(self.criterion))} is unknown.{hint}")
         require(self.batches >= 1, f"batches {self.batches} must be at least 1")
+
+    def small(self) -> dict[str, Any]:
+        """With any number of units: the smallest of networks have as few as one such multiple."""
+        return super().small() | {"multiple_of": 1}
 
     @property
     def compared(self) -> tuple[str, ...]:

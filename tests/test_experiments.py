@@ -3,9 +3,9 @@ import importlib
 import pytest
 from tiny_experiment import fake_data
 
-from kd_jax import checks, cli
+from kd_jax import checks, cli, pipeline
 from kd_jax.bench.cases import EXAMPLES
-from kd_jax.config import ROLES, Experiment
+from kd_jax.config import ROLES, Experiment, smoke
 from kd_jax.datasets import DATASETS
 from kd_jax.forward import from_linen
 from kd_jax.prune import Iterative
@@ -72,6 +72,26 @@ def test_an_experiment_can_run_as_it_is(name):
             models[role] = from_linen(config.build(data.spec.classes, experiment.compute))
     for stage in experiment.stages.values():
         checks.check(stage, models[stage.model], data)
+
+
+@pytest.mark.parametrize("name", ["cifar10_fast_vgg", "digits_shrink"])
+def test_what_is_cut_down_to_a_share_can_be_so_in_small_too(name):
+    """The smallest of networks, in which few units are a multiple of eight."""
+    small = smoke(cli.preset(name))
+    assert pipeline.planned(small).experiment == small
+
+
+# The pairs of the benchmark have a test of their own.
+OWN = [n for n in cli.names() if not n.startswith(("cifar100_", "imagenet_"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN)
+def test_its_smoke_run_passes(name, tmp_path, capsys):
+    made_up = [] if name.startswith("digits") else ["--data.synthetic", "True"]
+    flags = ["--smoke", *made_up, "--devices", "1", "--out", str(tmp_path)]
+    status = cli.main([*command(name).split()[2:], *flags])
+    assert (status, capsys.readouterr().err) == (0, "")
 
 
 def test_the_four_steps_of_distillation_and_the_five_of_pruning():
