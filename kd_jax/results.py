@@ -206,6 +206,11 @@ class Results(Typed):
                 places.setdefault(row.trained_on, []).append(row.label)
         return places
 
+    @property
+    def other_devices(self) -> list[str]:
+        """Of `elsewhere` the devices, each once: seeds of one network may have been on several."""
+        return list(dict.fromkeys(d for place in self.elsewhere for d in place.split(", ")))
+
     def row(self, stage: str) -> Row:
         """The row of a stage."""
         known = {row.stage: row for row in self.rows}
