@@ -106,6 +106,8 @@ def with_run(readme: str, run: Path) -> str:
     (results,) = report.read([run])
     folder = ROOT / "docs" / results.experiment
     folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:  # a plot of an earlier run, which this one lacks, would show other numbers
+        (folder / name).unlink(missing_ok=True)
     for path in (*(run / name for name in FILES), *run.glob("encoded/*.md")):
         if path.exists():
             shutil.copy(path, folder / path.name)
