@@ -9,12 +9,11 @@ regulariser that adds the weights' sizes and the count of small ones is --prune.
 Data: CIFAR-10 by tensorflow-datasets (50,000 images of 32x32)
 Cost: for accelerators; by a roofline at least a minute for three seeds on four TPU v5e chips
 Command: python run.py run cifar10_vgg16_prune
-Result: not trained to the end here. A short run on one CPU core (37 minutes, one seed, 2,000 images
-to train, encoded anew as JPEG, so that nothing compares; jax 0.12.0.1): in 90 steps the training
-loss falls from 2.35 to 1.55 and the validation accuracy rises from 16 to 34 %; in 75 more 90 % of
-the weights go, of which 34 % remain after two rounds, and 24 % at the end, where nothing was left
-to retrain them. By --seeds 1 --data.train-limit 2000 --data.test-limit 500 --latency-batch 16
---train.epochs 6 --train.optim.warmup 20 --train.optim.learning-rate 0.02 --prune.epochs 5.
+Result: not trained to the end here. Of a tenth of its epochs, --seeds 1 --train.epochs 16
+--prune.epochs 10, on images encoded anew as JPEG, so that nothing compares (three minutes on one
+H200 that had other work, jax 0.11.2): in 5,616 steps the training loss falls from 2.39
+(mean of the first epoch) to 0.30, and 85.0 % of the test images are named right; 90 % of the
+weights go in five rounds of 702 steps, after which it is 83.9 %.
 """
 
 from kd_jax.augment import Augment
