@@ -23,7 +23,7 @@ HELP = """Make deep networks small, by knowledge distillation, pruning and quant
 usage: python run.py [VERB] ...
 
   run NAME [--flags]   run an experiment, or go on with it; `run NAME --help` lists its flags
-                       --smoke shrinks any of them to a check of less than a minute
+                       --smoke shrinks any of them to a quick check that it works
                        --only STAGE ... runs just these stages and what they need
   reproduce NAME       runs it, and shows what papers report beside what came out; without NAME:
                        which experiments reproduce something

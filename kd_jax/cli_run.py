@@ -29,7 +29,7 @@ HELP = """usage: python run.py run NAME [--smoke] [--FLAG VALUE ...]
 Runs an experiment, or goes on with it where it was interrupted; what is done is not done again.
 NAME is one of: {names}; or a file of your own, FILE.py, that has a CONFIG.
 
-  --smoke          a check of less than a minute: smallest models, few examples, two epochs
+  --smoke          a quick check that it works: smallest models, few examples, two epochs
   --only STAGE ... just these stages and what they need
   --seeds N        how many runs with different seeds
   --out FOLDER     where the run's folder goes (default: runs)

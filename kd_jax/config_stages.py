@@ -153,7 +153,7 @@ class Train:
         return {"start": named(self.start) if self.start else ""}
 
     def small(self) -> dict[str, Any]:
-        """Its fields that are others in a check of less than a minute."""
+        """Its fields that are others in a quick check."""
         return {
             "epochs": min(self.epochs, 2),
             "batch": min(self.batch, 8 if self.labels else 32),  # of few labels there are few

@@ -244,7 +244,7 @@ def _description(experiment: Experiment) -> str:
         if isinstance(kind, Mapping):
             slots.setdefault(tuple(kind), []).append(f"--{_dashed(name)}")
     lines = [f"Stages: {', '.join(experiment.stages)}."]
-    lines += ["--smoke, anywhere: a check of less than a minute; see run.py run --help."]
+    lines += ["--smoke, anywhere: a quick check that it works; see run.py run --help."]
     lines += ["", "Picked by plain name:"]
     lines += [f"  {', '.join(places)}:\n    {', '.join(names)}" for names, places in slots.items()]
     lines.append("  Names of distillation terms may be joined by +. A stage's own name takes what")
