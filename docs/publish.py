@@ -37,7 +37,7 @@ def readme_table(results: Results) -> str:
     where = f"{where}; Python {machine.python}, jax {machine.jax}"
     several = len(results.seeds) > 1
     seeds = f"mean ± standard deviation of {len(results.seeds)} seeds" if several else "one seed"
-    trained = f"; trained on {', '.join(results.other_devices)}" if results.elsewhere else ""
+    trained = "".join(f"; trained on {place}" for place in results.elsewhere)
     made = f"{seeds}; {where}{trained}; `{results.command}` in {results.seconds:.0f} s"
     return "\n\n".join((table, *notes.delivered([results]), made))
 

@@ -104,7 +104,7 @@ def compare(
         environment=results.environment,
         data=results.data,
         remark=" ".join(remark.split()),
-        trained_on=", ".join(results.other_devices),
+        trained_on=", ".join(results.elsewhere),
         figures=found,
     )
 

@@ -202,14 +202,10 @@ class Results(Typed):
         which all was measured."""
         places: dict[str, list[str]] = {}
         for row in self.rows:
-            if row.trained_on not in ("", self.environment.device):
-                places.setdefault(row.trained_on, []).append(row.label)
+            for place in row.trained_on.split(", "):  # its seeds may have been on several
+                if place not in ("", self.environment.device):
+                    places.setdefault(place, []).append(row.label)
         return places
-
-    @property
-    def other_devices(self) -> list[str]:
-        """Of `elsewhere` the devices, each once: seeds of one network may have been on several."""
-        return list(dict.fromkeys(d for place in self.elsewhere for d in place.split(", ")))
 
     def row(self, stage: str) -> Row:
         """The row of a stage."""

@@ -85,8 +85,9 @@ def test_where_networks_were_trained_is_told_if_it_is_not_where_they_were_measur
 def test_a_device_that_trained_some_seeds_of_a_network_is_told_once():
     places = ("H100, H200", "H200", "H100", "")
     moved = [dataclasses.replace(row, trained_on=x) for row, x in zip(rows(), places, strict=True)]
-    assert make(rows=moved).other_devices == ["H100", "H200"]
-    assert make().other_devices == []
+    assert list(make(rows=moved).elsewhere) == ["H100", "H200"]
+    assert make(rows=moved).elsewhere["H100"] == [moved[0].label, moved[2].label]
+    assert make().elsewhere == {}
 
 
 def test_what_the_networks_learnt():
