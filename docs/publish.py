@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kd_jax import cli, notes, plots, plots_pareto, published, report, reproduction, tables
 from kd_jax.data import ANEW
+from kd_jax.errors import UsageError
 from kd_jax.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,4 +116,8 @@ def with_run(readme: str, run: Path) -> str:
 
 
 if __name__ == "__main__":
-    main([Path(run) for run in sys.argv[1:]])
+    try:
+        main([Path(run) for run in sys.argv[1:]])
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
