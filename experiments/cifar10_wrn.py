@@ -1,7 +1,7 @@
 """CIFAR-10: a wide residual network, WRN-16-8, as far as some minutes of one accelerator take it.
 
-The recipe of cifar10_resnet18 for wider layers, which an accelerator uses better, and half of its
-epochs.
+The recipe of cifar10_resnet18 for wider layers, which an accelerator uses better, and less than
+half of its epochs.
 
 Paper: Zagoruyko, Komodakis, "Wide Residual Networks", 2016, https://arxiv.org/abs/1605.07146
 (table 5: 95.73 % after 200 epochs with crops and flips).
