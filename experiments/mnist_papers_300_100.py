@@ -102,28 +102,29 @@ CONFIG = Experiment(
 Numbers = tuple[float, ...]
 
 
+def cut(what: str, stage: str, numbers: Numbers, source: str) -> tuple[Figure, ...]:
+    """What a paper reports of a pruned network: times fewer parameters, error in per cent, and by
+    how much that is over the dense one's, which is to be no more than it."""
+    of: dict[str, Any] = {"stage": stage, "source": source}
+    fewer, error, over = numbers
+    return (
+        Figure(what=what, measure="fewer", published=fewer, **of),
+        Figure(what=what, measure="error", published=error, **of),
+        Figure(
+            what=f"{what}, over dense",
+            measure="error",
+            published=over,
+            against="train",
+            bar=(None, 0.0),
+            **of,
+        ),
+    )
+
+
 def figures(dense: float, han: Numbers, deep: Numbers, surgery: Numbers) -> tuple[Figure, ...]:
-    """What the three papers report of a network: the dense one's error; (times fewer parameters,
-    error, by how much that is over the dense one's); (times smaller, error); and as the first for
-    surgery. Errors in per cent. And ours of all together."""
+    """What the three papers report of a network: the dense one's error; those of the pruned one;
+    (times smaller, error); and those of surgery. Errors in per cent. And ours of all together."""
     of_han, of_deep, of_surgery = (f"{p}, table 1" for p in ("Han 2015", "Han 2016", "Guo 2016"))
-
-    def cut(what: str, stage: str, numbers: Numbers, source: str) -> list[Figure]:
-        of: dict[str, Any] = {"stage": stage, "source": source}
-        fewer, error, over = numbers
-        return [
-            Figure(what=what, measure="fewer", published=fewer, **of),
-            Figure(what=what, measure="error", published=error, **of),
-            Figure(
-                what=f"{what}, over dense",
-                measure="error",
-                published=over,
-                against="train",
-                bar=(None, 0.0),
-                **of,
-            ),
-        ]
-
     smaller: dict[str, Any] = {"what": "deep compression", "stage": "deep", "source": of_deep}
     ours: dict[str, Any] = {"what": "all together", "stage": "least_shared"}
     return (
